@@ -1,0 +1,138 @@
+#include "base.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int64_t now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * SECOND_NS + ts.tv_nsec;
+}
+
+int64_t engine_now(void) { return now_ns(); }
+
+/* ---- names: each enum, its names and its text come from one X-macro */
+
+#define NAME(id, name) name,
+static const char *const outcome_names[] = {ENGINE_OUTCOMES(NAME)};
+static const char *const clock_names[] = {ENGINE_CLOCKS(NAME)};
+static const char *const count_names[] = {ENGINE_COUNTS(NAME)};
+
+const char *engine_outcome_name(int i) { return i >= 0 && i < ENGINE_OUTCOME_END ? outcome_names[i] : NULL; }
+const char *engine_clock_name(int i) { return i >= 0 && i < ENGINE_CLOCK_END ? clock_names[i] : NULL; }
+const char *engine_count_name(int i) { return i >= 0 && i < ENGINE_COUNT_END ? count_names[i] : NULL; }
+
+/* ---- live objects */
+
+static _Atomic long live[ENGINE_COUNT_END];
+
+long engine_counted(int i) { return atomic_load_explicit(&live[i], memory_order_relaxed); }
+void count_up(engine_count i) { atomic_fetch_add_explicit(&live[i], 1, memory_order_relaxed); }
+void count_down(engine_count i) { atomic_fetch_sub_explicit(&live[i], 1, memory_order_relaxed); }
+
+void counts_forget_threads(void) {
+    static const engine_count gone[] = {ENGINE_COUNT_EASIES, ENGINE_COUNT_MULTIS, ENGINE_COUNT_SOCKETS, ENGINE_COUNT_WEDGED};
+    for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) atomic_store(&live[gone[i]], 0);
+}
+
+/* ---- memory */
+
+static _Thread_local bool fail_next, has_failed;
+
+static bool told_to_fail(void) {
+    if (!fail_next) return false;
+    fail_next = false;
+    has_failed = true;
+    return true;
+}
+
+void mem_fail_next(void) { fail_next = true; }
+bool mem_failed(void) {
+    bool failed = has_failed;
+    has_failed = false;
+    return failed;
+}
+
+void *mem_alloc(size_t size) {
+    void *p = told_to_fail() ? NULL : malloc(size ? size : 1);
+    if (!p) has_failed = true;
+    return p;
+}
+void *mem_zalloc(size_t size) {
+    void *p = told_to_fail() ? NULL : calloc(1, size ? size : 1);
+    if (!p) has_failed = true;
+    return p;
+}
+void *mem_realloc(void *old, size_t size) {
+    void *p = told_to_fail() ? NULL : realloc(old, size);
+    if (!p) has_failed = true;
+    return p;
+}
+char *mem_copy(const void *data, size_t size) {
+    char *p = mem_alloc(size + 1);
+    if (!p) return NULL;
+    if (size) memcpy(p, data, size);
+    p[size] = 0;
+    return p;
+}
+
+bool buffer_reserve(buffer *b, size_t room) {
+    if (room <= b->room) return true;
+    char *data = mem_realloc(b->data, room);
+    if (!data) return false;
+    b->data = data;
+    b->room = room;
+    return true;
+}
+
+bool buffer_add(buffer *b, const void *data, size_t size) {
+    if (size > b->room - b->size) {
+        size_t room = b->room ? b->room : 256;
+        while (room - b->size < size) room *= 2;
+        if (!buffer_reserve(b, room)) return false;
+    }
+    if (size) memcpy(b->data + b->size, data, size);
+    b->size += size;
+    return true;
+}
+
+void buffer_clear(buffer *b) {
+    free(b->data);
+    memset(b, 0, sizeof *b);
+}
+
+/* ---- locks */
+
+/* Stripes of each kind, in lock order. 64 for records, of which thousands are alive; the others are few. The numbers are
+ * arbitrary powers of two. */
+static const unsigned char stripes[] = {1, 8, 64, 16, 16, 8, 16, 1};
+#define STRIPES_TOTAL (1 + 8 + 64 + 16 + 16 + 8 + 16 + 1)
+static const unsigned char first_stripe[] = {0, 1, 9, 73, 89, 105, 113, 129};
+static struct {
+    pthread_mutex_t mutex;
+    char pad[128 - sizeof(pthread_mutex_t)]; /* a cache line (pair) of its own each */
+} all_locks[STRIPES_TOTAL];
+static pthread_once_t locks_once = PTHREAD_ONCE_INIT;
+
+static void locks_make(void) {
+    for (int i = 0; i < STRIPES_TOTAL; i++) pthread_mutex_init(&all_locks[i].mutex, NULL);
+}
+
+__attribute__((constructor)) static void locks_init(void) { pthread_once(&locks_once, locks_make); }
+
+static pthread_mutex_t *stripe_of(lock_kind kind, const void *object) {
+    uintptr_t a = (uintptr_t)object;
+    unsigned hash = (unsigned)((a >> 4) ^ (a >> 10) ^ (a >> 16));
+    return &all_locks[first_stripe[kind] + (hash & (stripes[kind] - 1u))].mutex;
+}
+
+void lock(lock_kind kind, const void *object) { pthread_mutex_lock(stripe_of(kind, object)); }
+void unlock(lock_kind kind, const void *object) { pthread_mutex_unlock(stripe_of(kind, object)); }
+
+void locks_take_all(void) {
+    for (int i = 0; i < STRIPES_TOTAL; i++) pthread_mutex_lock(&all_locks[i].mutex);
+}
+void locks_release_all(void) {
+    for (int i = STRIPES_TOTAL; i-- > 0;) pthread_mutex_unlock(&all_locks[i].mutex);
+}

@@ -1,0 +1,29 @@
+/* Immutable, counted options of a request. Knows no libcurl: what a value is follows from its option's number. */
+#ifndef KATIPO_CONFIG_H
+#define KATIPO_CONFIG_H
+
+#include "base.h"
+
+struct curl_slist;
+
+typedef struct {
+    int option;
+    enum { ITEM_NUMBER, ITEM_LARGE, ITEM_STRING, ITEM_LIST, ITEM_BLOB } kind;
+    int64_t number;
+    char *string;
+    size_t size;
+    struct curl_slist *list;
+} config_item;
+
+struct engine_config {
+    _Atomic int refs;
+    engine_limits limits;
+    char *identity;
+    size_t identity_size;
+    config_item *items;
+    size_t count, room;
+};
+
+void config_ref(engine_config *config);
+
+#endif

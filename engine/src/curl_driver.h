@@ -1,0 +1,71 @@
+/* The only place where the poller and libcurl meet: socket and timer callbacks on one side, events and deadlines on the
+ * other. One driver belongs to one worker; every function here is called by that worker's thread only. */
+#ifndef KATIPO_CURL_DRIVER_H
+#define KATIPO_CURL_DRIVER_H
+
+#include "base.h"
+#include "libcurl.h"
+#include "poller.h"
+
+typedef struct driver driver;
+
+/* One multi handle: the connections of one identity. */
+typedef struct multi {
+    driver *driver;
+    CURLM *handle;
+    char *identity;
+    size_t identity_size;
+    int running;      /* easy handles in it */
+    int sockets;      /* opened and not yet closed */
+    int64_t timer_ns; /* when libcurl wants to be called; FOREVER: not */
+    bool dirty;       /* something happened: look for finished transfers */
+    node in_driver;   /* least recently used first */
+    /* Connections seen to speak HTTP/2 or 3, the latest of them, by id (see transfer.c). */
+    int64_t multiplexed[256];
+    unsigned multiplexed_next;
+} multi;
+
+typedef struct {
+    bool multiplexing;
+    long max_host, max_total, max_idle, max_streams;
+    _Atomic long *connections; /* the pool's count of open sockets */
+} driver_options;
+
+driver *driver_new(const driver_options *options);
+/* `quick`: the worker dies or the process ends. All easy handles must have been removed. */
+void driver_free(driver *d);
+poller *driver_poller(driver *d);
+/* After a fork, in the child: close what the parent's worker had open, without touching libcurl or the poller. */
+void driver_close_inherited(driver *d);
+
+/* The multi handle of an identity, made when first needed. NULL: no memory, or libcurl failed. */
+multi *driver_multi(driver *d, const char *identity, size_t size);
+/* 0 or a CURLMcode; anything but 0 is fatal for the worker. */
+int driver_add(multi *m, CURL *easy);
+int driver_remove(multi *m, CURL *easy);
+/* Let libcurl look at its timers now. */
+int driver_kick(multi *m);
+/* Close the identity's idle connections, as far as this libcurl can. */
+void driver_trim(driver *d);
+/* Where a transfer hears that a socket is being opened for it: connecting has begun. */
+typedef struct opener {
+    multi *multi;
+    void (*opening)(struct opener *o);
+} opener;
+/* Options of an easy handle that have to do with sockets. `o` must outlive the handle. */
+void driver_prepare(multi *m, CURL *easy, opener *o);
+/* The time when the last wait ended: good enough for every clock. */
+int64_t driver_now(const driver *d);
+
+/* When to come back at the latest, on CLOCK_MONOTONIC. */
+int64_t driver_deadline(driver *d);
+/* Wait until then, and have libcurl do what is due. 0, or a description of the fatal error. */
+const char *driver_turn(driver *d, int64_t until_ns);
+/* The next finished transfer, or NULL. */
+CURL *driver_finished(driver *d, int *result);
+/* Set when a multi call is to fail (engine_pool_fault). */
+void driver_fail_next(driver *d);
+/* The description of what failed since the last call, or NULL. */
+const char *driver_error(driver *d);
+
+#endif

@@ -1,0 +1,18 @@
+/* A pool: its workers, which of them gets a request, its limits and counts. */
+#ifndef KATIPO_POOL_H
+#define KATIPO_POOL_H
+
+#include "base.h"
+#include "curl_driver.h"
+#include "worker.h"
+
+void pool_ref(engine_pool *p);
+turns *pool_turns(engine_pool *p);
+void pool_driver_options(engine_pool *p, int index, driver_options *options);
+/* A request of the pool has its outcome. Any thread, no lock held. */
+void pool_settled(engine_pool *p, worker *w, bool ok);
+/* A worker's thread is about to end. Returns whether nobody will join it. */
+bool pool_worker_ended(engine_pool *p, worker *w, bool died);
+void pools_after_fork(void);
+
+#endif

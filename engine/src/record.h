@@ -1,0 +1,140 @@
+/* The transfer record: the meeting point of a request's two sides, and the keeper of the laws about its outcome.
+ *
+ * One record is one accepted request. Its outcome is set once, under the record's lock, by whoever is first: the worker, a
+ * cancel, a deadline, the pool's close, a fork. Storage for it is part of the record, so that delivering it cannot fail.
+ * Messages of a stream are taken from here one at a time; buffered responses are one message. Knows no libcurl.
+ */
+#ifndef KATIPO_RECORD_H
+#define KATIPO_RECORD_H
+
+#include "base.h"
+#include "queue.h"
+
+struct worker;
+struct transfer;
+
+/* Commands to a worker: bits of record.commands. What is pending is a set, not a list: pushing one cannot fail. */
+enum {
+    COMMAND_SUBMIT = 1, /* start it */
+    COMMAND_CANCEL = 2, /* it is settled: let it go */
+    COMMAND_BODY = 4,   /* there is body to send, or its end */
+    COMMAND_CREDIT = 8, /* there is credit again */
+    COMMAND_GRANT = 16, /* its turn has come */
+};
+
+typedef struct chunk {
+    struct chunk *next;
+    size_t size, room;
+    char data[];
+} chunk;
+
+typedef struct segment {
+    struct segment *next;
+    size_t size, sent;
+    char data[];
+} segment;
+
+#define DETAIL_SIZE 320
+
+struct engine_record {
+    _Atomic int refs;
+    _Atomic int outcome; /* engine_outcome; set once, under the record lock; read anywhere */
+
+    /* Immutable once accepted. */
+    engine_pool *pool;        /* a reference */
+    struct worker *worker;    /* a reference: where commands go */
+    engine_config *config;    /* a reference */
+    engine_mailbox *mailbox;  /* a reference, or NULL */
+    char *method, *url, *origin;
+    int flags;
+    char *body; /* buffered body, or NULL */
+    int64_t body_size;
+    int64_t window, upload_window;
+    uint64_t token;
+    int64_t submitted_ns, deadline_ns; /* CLOCK_MONOTONIC; deadline 0: none */
+
+    /* Record lock: the way down. */
+    bool started, started_taken, terminal_taken, discard;
+    chunk *first_chunk, *last_chunk;
+    size_t chunk_count, next_room;
+    int64_t credit;    /* bytes that may still be delivered; at or below 0: pause */
+    int64_t returning; /* bytes taken, their credit not given back yet */
+    bool rx_paused;    /* the write callback answered PAUSE and has not been called since */
+    int64_t received;  /* bytes delivered, for max_bytes */
+    waiters waiters;
+
+    /* Record lock: the way up. */
+    segment *first_segment, *last_segment;
+    int64_t waiting_up; /* bytes accepted and not yet handed to libcurl */
+    int64_t accepted;   /* bytes accepted altogether */
+    bool body_ended, tx_paused;
+
+    /* Written under the record lock before what announces them (started, outcome); immutable after. */
+    int status, curl_code, clock;
+    buffer block, trailers, cookies_started, cookies, response;
+    char *effective_url;
+    char detail[DETAIL_SIZE];
+    size_t detail_size;
+    bool proxy_failed;
+    engine_metrics metrics;
+
+    /* Set by the worker just before the first byte of the request leaves; read anywhere. */
+    _Atomic bool request_sent;
+
+    /* Mailbox lock. */
+    node in_box;       /* its place among those with news */
+    node in_box_all;   /* among all that reply there */
+    bool checked_out;
+    size_t counted;    /* messages of this record in the mailbox's count */
+
+    /* Command lock of its worker. */
+    node in_commands;
+    unsigned commands;
+
+    node in_worker; /* all records that its worker holds, each with a reference */
+
+    /* Worker only. */
+    struct transfer *transfer;
+};
+
+engine_record *record_new(const engine_request *request);
+void record_ref(engine_record *r);
+
+/* ---- what the worker calls */
+
+/* The final header block is here: the stream's first message. Takes the buffers' contents. */
+void record_start(engine_record *r, int status, buffer *block, buffer *cookies, char *url);
+
+typedef enum { APPEND_TAKEN, APPEND_PAUSE, APPEND_SETTLED, APPEND_TOO_LARGE, APPEND_NO_MEMORY } append_answer;
+/* Deliver bytes of a streamed response. */
+append_answer record_append(engine_record *r, const char *data, size_t size);
+
+enum { BODY_END = 0, BODY_PAUSE = -1, BODY_ABORT = -2 };
+/* Up to `room` bytes of a streamed body into `to`; or BODY_END, BODY_PAUSE (noted), BODY_ABORT. */
+int64_t record_read_body(engine_record *r, char *to, size_t room);
+
+/* What is paused and could go on now. Clears nothing: the callbacks do. */
+void record_flow(engine_record *r, bool *rx_paused, bool *rx_blocked, bool *tx_paused, bool *tx_blocked);
+/* Forget that the read callback paused (before libcurl is resumed or the body starts anew). */
+void record_unpause(engine_record *r, bool rx, bool tx);
+
+/* Everything that a terminal says. Buffers are taken over where the outcome is set, and cleared in any case. */
+typedef struct {
+    int outcome, curl_code, clock, status;
+    bool proxy_failed, drop_messages;
+    buffer block, body, trailers, cookies;
+    char *url;
+    const char *detail;
+    size_t detail_size;
+    engine_metrics metrics;
+} record_end;
+bool record_settle(engine_record *r, record_end *end);
+
+/* ---- what the mailbox calls, with the record lock held */
+size_t record_message_count(const engine_record *r);
+bool record_take(engine_record *r, engine_message *message);
+
+/* A forked child: settle what the parent had in flight. Its pool counts anew. */
+void record_fork(engine_record *r);
+
+#endif

@@ -1,0 +1,656 @@
+#include "transfer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config.h"
+#include "log.h"
+#include "worker.h"
+
+/* libcurl's receive buffer, bytes. Its default of 16 KiB costs three times the CPU on long downloads; one buffer serves all
+ * transfers of a multi handle since 8.9, so that size is no matter there. */
+#define RECEIVE_BUFFER 262144L
+#define SEND_BUFFER 262144L
+#define RESERVE_MOST (1 << 20) /* of a buffered body, on the word of its Content-Length */
+
+/* ------------------------------------------------------------------------------------------------ header blocks
+ *
+ * libcurl's header callback sees every block: 1xx, 401, 302, the final one, and trailers. What a line means follows from the
+ * phase that the response is in; a pair that is not in the table is a response that makes no sense. */
+
+typedef enum { ON_STATUS_LINE, ON_LINE, ON_END_INTERIM, ON_END_HELD, ON_END_FINAL, ON_DATA, ON_EVENT_END } transfer_event;
+
+#define NEVER PHASE_END
+static const unsigned char next_phase[PHASE_END][ON_EVENT_END] = {
+    /*               status line  line         1xx ends     may go on    final ends   data */
+    [PHASE_START] = {PHASE_BLOCK, NEVER,       NEVER,       NEVER,       NEVER,       NEVER},
+    [PHASE_BLOCK] = {PHASE_BLOCK, PHASE_BLOCK, PHASE_START, PHASE_HELD,  PHASE_FINAL, NEVER},
+    [PHASE_HELD]  = {PHASE_BLOCK, PHASE_HELD,  NEVER,       NEVER,       NEVER,       PHASE_FINAL},
+    [PHASE_FINAL] = {PHASE_BLOCK, PHASE_FINAL, NEVER,       NEVER,       NEVER,       PHASE_FINAL},
+};
+
+static bool advance(transfer *t, transfer_event event) {
+    unsigned next = next_phase[t->phase][event];
+    if (next == NEVER) {
+        t->bad_response = true;
+        return false;
+    }
+    t->phase = (transfer_phase)next;
+    return true;
+}
+
+static bool is_streamed(const transfer *t) { return t->record->flags & ENGINE_STREAM; }
+static bool is_streaming_body(const transfer *t) { return t->record->flags & ENGINE_STREAM_BODY; }
+static bool has_body(const transfer *t) { return t->record->flags & (ENGINE_STREAM_BODY | ENGINE_HAS_BODY); }
+
+/* A block after which libcurl may send again: the next block, or a byte of body, or the end will tell. Waiting for that byte
+ * is only done here; a 200 of server-sent events is delivered at its blank line. */
+static bool may_go_on(const transfer *t) {
+    int flags = t->record->config->limits.flags;
+    switch (t->status) {
+    case 301:
+    case 302:
+    case 303:
+    case 307:
+    case 308: return flags & ENGINE_FOLLOW;
+    case 401: return flags & ENGINE_MAY_RETRY_AUTH;
+    case 407: return flags & ENGINE_PROXIED;
+    case 421: return true; /* libcurl may try another connection */
+    default: return false;
+    }
+}
+
+/* The cookies that libcurl's jar holds now, a line each. */
+static bool read_cookies(transfer *t, buffer *cookies) {
+    if (!t->saw_cookie && !(t->record->config->limits.flags & ENGINE_HAS_COOKIES)) return true;
+    struct curl_slist *list = NULL;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_COOKIELIST, &list);
+    bool ok = true;
+    for (struct curl_slist *l = list; l && ok; l = l->next)
+        ok = buffer_add(cookies, l->data, strlen(l->data)) && buffer_add(cookies, "\n", 1);
+    lc.curl_slist_free_all(list);
+    return ok;
+}
+
+/* The effective URL, where it is not the request's own. */
+static char *read_url(transfer *t) {
+    long redirects = 0;
+    const char *url = NULL;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    if (redirects) lc.curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
+    return url ? mem_copy(url, strlen(url)) : NULL;
+}
+
+/* The block at hand is the final one. */
+static bool announce_final(transfer *t) {
+    if (!is_streamed(t)) return true;
+    buffer cookies = {0};
+    if (!read_cookies(t, &cookies)) {
+        buffer_clear(&cookies);
+        t->no_memory = true;
+        return false;
+    }
+    record_start(t->record, t->status, &t->block, &cookies, read_url(t));
+    return true;
+}
+
+static bool starts_with_status_line(const char *line, size_t size) { return size >= 5 && !memcmp(line, "HTTP/", 5); }
+
+static bool is_blank(const char *line, size_t size) {
+    return size == 0 || (size == 1 && line[0] == '\n') || (size == 2 && line[0] == '\r' && line[1] == '\n');
+}
+
+/* "HTTP/1.1 200 OK", "HTTP/2 200": the version ends at the first blank. */
+static void read_status_line(transfer *t, const char *line, size_t size) {
+    size_t i = 5;
+    t->multiplexed = size > 5 && (line[5] == '2' || line[5] == '3');
+    while (i < size && line[i] != ' ') i++;
+    while (i < size && line[i] == ' ') i++;
+    t->status = 0;
+    for (int digits = 0; digits < 3 && i < size && line[i] >= '0' && line[i] <= '9'; digits++, i++)
+        t->status = t->status * 10 + (line[i] - '0');
+}
+
+static void learn_version(transfer *t) {
+    if (t->multiplexed) {
+        multi *m = t->multi;
+        const unsigned room = sizeof m->multiplexed / sizeof *m->multiplexed;
+        if (m->multiplexed[(m->multiplexed_next + room - 1) % room] != t->connection) {
+            m->multiplexed[m->multiplexed_next] = t->connection;
+            m->multiplexed_next = (m->multiplexed_next + 1) % room;
+        }
+    }
+    turns_learn(worker_turns(t->worker), &t->ticket, t->multiplexed);
+}
+
+static bool end_of_block(transfer *t) {
+    if (t->phase == PHASE_HELD || t->phase == PHASE_FINAL) return true; /* the blank line after trailers */
+    if (t->status >= 100 && t->status < 200 && t->status != 101) {
+        t->block.size = 0;
+        return advance(t, ON_END_INTERIM);
+    }
+    learn_version(t);
+    if (may_go_on(t)) return advance(t, ON_END_HELD);
+    return advance(t, ON_END_FINAL) && announce_final(t);
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *user) {
+    transfer *t = user;
+    size *= n;
+    t->answered = true;
+    t->last_rx_ns = driver_now(t->multi->driver);
+    bool ok;
+    if (starts_with_status_line(line, size)) {
+        ok = advance(t, ON_STATUS_LINE);
+        t->block.size = t->trailers.size = 0;
+        read_status_line(t, line, size);
+        ok = ok && buffer_add(&t->block, line, size);
+    } else if (is_blank(line, size)) {
+        ok = end_of_block(t);
+    } else {
+        ok = advance(t, ON_LINE) && buffer_add(t->phase == PHASE_BLOCK ? &t->block : &t->trailers, line, size);
+        if (size > 11 && (line[0] | 32) == 's' && !strncasecmp(line, "set-cookie:", 11)) t->saw_cookie = true;
+    }
+    return ok ? size : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ body, down */
+
+static size_t on_data(char *data, size_t size, size_t n, void *user) {
+    transfer *t = user;
+    size *= n;
+    t->last_rx_ns = driver_now(t->multi->driver);
+    bool held = t->phase == PHASE_HELD;
+    if (!advance(t, ON_DATA) || (held && !announce_final(t))) return 0;
+    if (is_streamed(t)) {
+        switch (record_append(t->record, data, size)) {
+        case APPEND_TAKEN: return size;
+        case APPEND_PAUSE: return CURL_WRITEFUNC_PAUSE;
+        case APPEND_TOO_LARGE: t->too_large = true; return 0;
+        case APPEND_NO_MEMORY: t->no_memory = true; return 0;
+        case APPEND_SETTLED: return 0;
+        }
+    }
+    int64_t most = t->record->config->limits.max_bytes;
+    if (most >= 0 && (int64_t)(t->body.size + size) > most) {
+        t->too_large = true;
+        return 0;
+    }
+    if (!t->body.room) {
+        int64_t length = -1;
+        lc.curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        if (length > 0) buffer_reserve(&t->body, (size_t)(length < RESERVE_MOST ? length : RESERVE_MOST));
+    }
+    if (!buffer_add(&t->body, data, size)) {
+        t->no_memory = true;
+        return 0;
+    }
+    return size;
+}
+
+/* ------------------------------------------------------------------------------------------------ body, up */
+
+static size_t on_read(char *to, size_t size, size_t n, void *user) {
+    transfer *t = user;
+    size *= n;
+    engine_record *r = t->record;
+    int64_t given;
+    if (is_streaming_body(t)) {
+        given = record_read_body(r, to, size);
+    } else {
+        given = r->body_size - t->body_at;
+        if (given > (int64_t)size) given = (int64_t)size;
+        if (given) memcpy(to, r->body + t->body_at, (size_t)given);
+    }
+    t->last_tx_ns = driver_now(t->multi->driver);
+    if (given == BODY_PAUSE) return CURL_READFUNC_PAUSE;
+    if (given == BODY_ABORT) return CURL_READFUNC_ABORT;
+    t->body_at += given;
+    if (given == BODY_END || (r->body_size >= 0 && t->body_at >= r->body_size)) {
+        t->upload_done = true;
+        t->last_rx_ns = t->last_tx_ns;
+        transfer_arm(t);
+    }
+    return (size_t)given;
+}
+
+/* libcurl wants to send the body again: after a redirect, a 401, on another connection. Honest only where the bytes are
+ * still there: a buffered body, or a streamed one of which nothing was consumed. Otherwise error 65 says so. */
+static int on_seek(void *user, int64_t offset, int origin) {
+    transfer *t = user;
+    if (origin != SEEK_SET) return CURL_SEEKFUNC_FAIL;
+    if (is_streaming_body(t)) return offset == 0 && t->body_at == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+    if (offset < 0 || offset > t->record->body_size) return CURL_SEEKFUNC_FAIL;
+    t->body_at = offset;
+    t->upload_done = t->body_at >= t->record->body_size;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ connecting, sending */
+
+static void on_opening(opener *o) {
+    transfer *t = CONTAINER(o, transfer, opener);
+    if (t->connect_ns) return;
+    t->connect_ns = driver_now(o->multi->driver);
+    transfer_arm(t);
+}
+
+static int on_resolving(void *resolver, void *reserved, void *user) {
+    transfer *t = user;
+    (void)resolver;
+    (void)reserved;
+    on_opening(&t->opener);
+    return 0;
+}
+
+/* RFC 9110 9.2.2. */
+static bool is_idempotent(const char *method) {
+    static const char *const idempotent[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof idempotent / sizeof *idempotent; i++)
+        if (!strcmp(method, idempotent[i])) return true;
+    return false;
+}
+
+static bool was_multiplexed(const multi *m, int64_t connection) {
+    for (size_t i = 0; i < sizeof m->multiplexed / sizeof *m->multiplexed; i++)
+        if (m->multiplexed[i] == connection) return true;
+    return false;
+}
+
+/* The last moment before a request is sent; libcurl comes here for each attempt.
+ *
+ * On a reused HTTP/1 connection that died without a byte of response libcurl sends again by itself, up to five times: a POST
+ * may have been executed by then, and would be again. On HTTP/2 and 3 it sends again only what the server declared
+ * unprocessed, and after a redirect or a 401 there was an answer: those pass. */
+static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_port, int local_port) {
+    transfer *t = user;
+    (void)remote_ip;
+    (void)local_ip;
+    if (t->sends && !t->answered && t->reused && !is_idempotent(t->record->method) &&
+        !was_multiplexed(t->multi, t->connection)) {
+        t->lost = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    long connects = 0;
+    int64_t connection = -1;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
+    if (lc.version_num < 0x080200 || lc.curl_easy_getinfo(t->easy, CURLINFO_CONN_ID, &connection))
+        connection = (int64_t)remote_port << 32 | local_port; /* before 8.2 a connection has no id: its addresses */
+    t->reused = connects == t->connections_before;
+    t->connections_before = connects;
+    t->connection = connection;
+    t->sends++;
+    t->answered = false;
+    t->sending = true;
+    t->connect_ns = 0;
+    t->last_rx_ns = t->last_tx_ns = driver_now(t->multi->driver);
+    atomic_store(&t->record->request_sent, true);
+    transfer_arm(t);
+    return CURL_PREREQFUNC_OK;
+}
+
+static int on_debug(CURL *easy, int kind, char *data, size_t size, void *user) {
+    (void)easy;
+    (void)user;
+    if (kind <= 2) log_add(kind, data, size);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ starting */
+
+transfer *transfer_new(struct worker *w, engine_record *r) {
+    transfer *t = mem_zalloc(sizeof *t);
+    if (!t) return NULL;
+    t->worker = w;
+    t->record = r;
+    record_ref(r);
+    r->transfer = t;
+    t->ticket.worker = w;
+    t->ticket.record = r;
+    t->opener.opening = on_opening;
+    t->upload_done = !has_body(t) || (!is_streaming_body(t) && r->body_size == 0);
+    return t;
+}
+
+static void apply(CURL *easy, const engine_config *c) {
+    for (size_t i = 0; i < c->count; i++) {
+        const config_item *item = &c->items[i];
+        switch (item->kind) {
+        case ITEM_NUMBER: lc.curl_easy_setopt(easy, item->option, (long)item->number); break;
+        case ITEM_LARGE: lc.curl_easy_setopt(easy, item->option, item->number); break;
+        case ITEM_STRING: lc.curl_easy_setopt(easy, item->option, item->string); break;
+        case ITEM_LIST: lc.curl_easy_setopt(easy, item->option, item->list); break;
+        case ITEM_BLOB: {
+            struct curl_blob blob = {item->string, item->size, 1};
+            lc.curl_easy_setopt(easy, item->option, &blob);
+            break;
+        }
+        }
+    }
+}
+
+/* UPLOAD with CUSTOMREQUEST serves every method; POST is set as POST, so that a redirect turns it into GET where RFC 9110
+ * has it so. */
+static void set_method(transfer *t) {
+    const engine_record *r = t->record;
+    CURL *easy = t->easy;
+    bool body = has_body(t);
+    int64_t length = body ? r->body_size : 0;
+    bool old_chunking = lc.version_num < 0x080700 && length < 0; /* POST of unknown length was not chunked by itself */
+    if (!strcmp(r->method, "HEAD")) {
+        lc.curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    } else if (!strcmp(r->method, "POST") && !old_chunking) {
+        lc.curl_easy_setopt(easy, CURLOPT_POST, 1L);
+        lc.curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, length);
+    } else if (body || !strcmp(r->method, "PUT") || !strcmp(r->method, "PATCH")) {
+        lc.curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+        lc.curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, length);
+        if (strcmp(r->method, "PUT") != 0) lc.curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r->method);
+    } else if (strcmp(r->method, "GET") != 0) {
+        lc.curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r->method);
+    }
+    if (body || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") || !strcmp(r->method, "PATCH")) {
+        lc.curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+        lc.curl_easy_setopt(easy, CURLOPT_READDATA, t);
+        lc.curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
+        lc.curl_easy_setopt(easy, CURLOPT_SEEKDATA, t);
+        lc.curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER);
+    }
+}
+
+static void set_callbacks(transfer *t) {
+    CURL *easy = t->easy;
+    lc.curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+    lc.curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
+    lc.curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    lc.curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+    lc.curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
+    lc.curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    lc.curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_sending);
+    lc.curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
+    lc.curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, on_resolving);
+    lc.curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, t);
+    if (t->record->config->limits.flags & ENGINE_VERBOSE) {
+        lc.curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
+        lc.curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, on_debug);
+        lc.curl_easy_setopt(easy, CURLOPT_DEBUGDATA, t);
+    }
+}
+
+bool transfer_start(transfer *t) {
+    engine_record *r = t->record;
+    const engine_config *c = r->config;
+    t->multi = driver_multi(worker_driver(t->worker), c->identity, c->identity_size);
+    if (!t->multi) return false;
+    t->easy = lc.curl_easy_init();
+    if (!t->easy) return false;
+    count_up(ENGINE_COUNT_EASIES);
+    lc.curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
+    /* The connect clock is ours; libcurl's own default of 300 s would be another one. */
+    lc.curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)INT32_MAX);
+    apply(t->easy, c);
+    lc.curl_easy_setopt(t->easy, CURLOPT_URL, r->url);
+    set_method(t);
+    set_callbacks(t);
+    driver_prepare(t->multi, t->easy, &t->opener);
+    if (driver_add(t->multi, t->easy)) {
+        lc.curl_easy_cleanup(t->easy);
+        t->easy = NULL;
+        count_down(ENGINE_COUNT_EASIES);
+        return false;
+    }
+    t->entered_ns = driver_now(t->multi->driver);
+    transfer_arm(t);
+    return true;
+}
+
+void transfer_resume(transfer *t) {
+    bool rx_paused, rx_blocked, tx_paused, tx_blocked;
+    if (!t->easy) return;
+    record_flow(t->record, &rx_paused, &rx_blocked, &tx_paused, &tx_blocked);
+    bool rx_goes = rx_paused && !rx_blocked, tx_goes = tx_paused && !tx_blocked;
+    if (!rx_goes && !tx_goes) return;
+    /* Both directions at once: a plain CONT would also resume the one that must stay. Resuming calls the callbacks inside
+     * the call, so what was noted is forgotten before it. 43 comes where there is no connection (yet, or any more). */
+    int mask = (rx_paused && rx_blocked ? CURLPAUSE_RECV : 0) | (tx_paused && tx_blocked ? CURLPAUSE_SEND : 0);
+    record_unpause(t->record, rx_goes, tx_goes);
+    t->last_rx_ns = t->last_tx_ns = driver_now(t->multi->driver);
+    multi *m = t->multi;
+    lc.curl_easy_pause(t->easy, mask);
+    m->dirty = true;
+    if (tx_goes && t->upload_done && is_streaming_body(t)) {
+        /* An end of body that comes alone after a pause was not sent over HTTP/3 for about 30 s. */
+        driver_kick(m);
+        record_flow(t->record, &rx_paused, &rx_blocked, &tx_paused, &tx_blocked);
+        lc.curl_easy_pause(t->easy, rx_paused ? CURLPAUSE_RECV : 0);
+        driver_kick(m);
+    }
+    transfer_arm(t);
+}
+
+/* ------------------------------------------------------------------------------------------------ clocks */
+
+static void earlier(int64_t *best, int *clock, int64_t at_ns, int which) {
+    if (at_ns >= *best) return;
+    *best = at_ns;
+    *clock = which;
+}
+
+int64_t transfer_deadline(const transfer *t, int *clock) {
+    const engine_record *r = t->record;
+    const engine_limits *limits = &r->config->limits;
+    int64_t best = FOREVER;
+    *clock = ENGINE_CLOCK_NONE;
+    if (r->deadline_ns) earlier(&best, clock, r->deadline_ns, ENGINE_CLOCK_TOTAL);
+    if (!t->entered_ns) {
+        if (limits->pool_ms) earlier(&best, clock, r->submitted_ns + limits->pool_ms * MS_NS, ENGINE_CLOCK_POOL);
+        return best;
+    }
+    if (t->connect_ns) {
+        if (limits->connect_ms) earlier(&best, clock, t->connect_ns + limits->connect_ms * MS_NS, ENGINE_CLOCK_CONNECT);
+        return best;
+    }
+    if (!t->sending || (!limits->read_ms && !limits->write_ms)) return best;
+    bool rx_paused, rx_blocked, tx_paused, tx_blocked;
+    record_flow(t->record, &rx_paused, &rx_blocked, &tx_paused, &tx_blocked);
+    if (tx_paused) return best; /* the caller sends nothing: nobody waits for the peer */
+    if (!t->upload_done && limits->write_ms)
+        earlier(&best, clock, t->last_tx_ns + limits->write_ms * MS_NS, ENGINE_CLOCK_WRITE);
+    if ((t->upload_done || t->phase != PHASE_START) && !rx_paused && limits->read_ms)
+        earlier(&best, clock, t->last_rx_ns + limits->read_ms * MS_NS, ENGINE_CLOCK_READ);
+    return best;
+}
+
+void transfer_arm(transfer *t) {
+    int clock;
+    int64_t at = transfer_deadline(t, &clock);
+    /* Later is left alone: the entry is looked at when it is due, and set anew then. */
+    if (!t->alarm.place || at < t->alarm.at_ns) worker_alarm(t->worker, &t->alarm, at);
+}
+
+/* ------------------------------------------------------------------------------------------------ the end */
+
+static int64_t number(CURL *easy, int info) {
+    int64_t value = 0;
+    lc.curl_easy_getinfo(easy, info, &value);
+    return value;
+}
+
+static int64_t small_number(CURL *easy, int info) {
+    long value = 0;
+    lc.curl_easy_getinfo(easy, info, &value);
+    return value;
+}
+
+static void read_metrics(const transfer *t, engine_metrics *m) {
+    CURL *easy = t->easy;
+    int64_t until = t->entered_ns ? t->entered_ns : now_ns();
+    m->queue_us = (until - t->record->submitted_ns) / 1000;
+    if (!easy) return;
+    m->namelookup_us = number(easy, CURLINFO_NAMELOOKUP_TIME_T);
+    m->connect_us = number(easy, CURLINFO_CONNECT_TIME_T);
+    m->appconnect_us = number(easy, CURLINFO_APPCONNECT_TIME_T);
+    m->pretransfer_us = number(easy, CURLINFO_PRETRANSFER_TIME_T);
+    m->starttransfer_us = number(easy, CURLINFO_STARTTRANSFER_TIME_T);
+    m->redirect_us = number(easy, CURLINFO_REDIRECT_TIME_T);
+    m->total_us = number(easy, CURLINFO_TOTAL_TIME_T);
+    m->bytes_sent = number(easy, CURLINFO_SIZE_UPLOAD_T);
+    m->bytes_received = number(easy, CURLINFO_SIZE_DOWNLOAD_T);
+    m->connections_opened = small_number(easy, CURLINFO_NUM_CONNECTS);
+    m->primary_port = small_number(easy, CURLINFO_PRIMARY_PORT);
+    m->local_port = small_number(easy, CURLINFO_LOCAL_PORT);
+    const char *ip = NULL;
+    lc.curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &ip);
+    if (ip) strncpy(m->primary_ip, ip, sizeof m->primary_ip - 1);
+}
+
+/* Whether the failure was in reaching the proxy, or its answer to CONNECT, rather than the origin's. */
+static bool proxy_failed(const transfer *t) {
+    if (!(t->record->config->limits.flags & ENGINE_PROXIED) || t->sending) return false;
+    int64_t code = small_number(t->easy, CURLINFO_HTTP_CONNECTCODE);
+    return code < 200 || code > 299;
+}
+
+static bool fail(transfer *t, int outcome, int curl_code, const char *detail) {
+    record_end end = {.outcome = outcome, .curl_code = curl_code, .detail = detail, .detail_size = strlen(detail)};
+    read_metrics(t, &end.metrics);
+    if (t->easy && outcome == ENGINE_OUTCOME_CURL) end.proxy_failed = proxy_failed(t);
+    return record_settle(t->record, &end);
+}
+
+static void succeed(transfer *t) {
+    record_end end = {.outcome = ENGINE_OUTCOME_OK, .status = t->status, .curl_code = -1};
+    if (!is_streamed(t)) end.url = read_url(t);
+    if (!read_cookies(t, &end.cookies)) {
+        buffer_clear(&end.cookies);
+        fail(t, ENGINE_OUTCOME_NO_MEMORY, CURLE_OUT_OF_MEMORY, "no memory for the response's cookies");
+        return;
+    }
+    read_metrics(t, &end.metrics);
+    end.block = t->block;
+    end.body = t->body;
+    end.trailers = t->trailers;
+    memset(&t->block, 0, sizeof t->block);
+    memset(&t->body, 0, sizeof t->body);
+    memset(&t->trailers, 0, sizeof t->trailers);
+    record_settle(t->record, &end);
+}
+
+/* A request that died on a reused HTTP/2 or 3 connection before a byte of response: libcurl sends nothing again there, not
+ * even a GET. Where the method and the body allow it we do, once. */
+static bool may_send_again(const transfer *t, int result) {
+    switch (result) {
+    case CURLE_HTTP2:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_HTTP2_STREAM:
+    case CURLE_HTTP3: break;
+    default: return false;
+    }
+    bool body_whole = !is_streaming_body(t) || t->body_at == 0;
+    return !t->again && t->sends && t->reused && !t->answered && body_whole && is_idempotent(t->record->method) &&
+           was_multiplexed(t->multi, t->connection);
+}
+
+static bool send_again(transfer *t) {
+    t->again = true;
+    driver_remove(t->multi, t->easy);
+    t->phase = PHASE_START;
+    t->block.size = t->trailers.size = t->body.size = 0;
+    t->body_at = 0;
+    t->upload_done = !has_body(t) || (!is_streaming_body(t) && t->record->body_size == 0);
+    t->sending = false;
+    t->sends = 0;
+    t->connections_before = 0;
+    t->connect_ns = 0;
+    record_unpause(t->record, true, true);
+    if (driver_add(t->multi, t->easy)) return false;
+    transfer_arm(t);
+    return true;
+}
+
+bool transfer_finished(transfer *t, int result, bool *again) {
+    *again = false;
+    if (engine_outcome_of(t->record) != ENGINE_OUTCOME_PENDING) return true;
+    if (result == CURLE_OK && t->phase == PHASE_HELD) {
+        /* It was the final one after all, without a body. */
+        advance(t, ON_DATA);
+        if (!announce_final(t)) result = CURLE_OUT_OF_MEMORY;
+    }
+    if (result == CURLE_OK) {
+        succeed(t);
+        return true;
+    }
+    if (may_send_again(t, result)) {
+        *again = true;
+        return send_again(t);
+    }
+    const char *detail = t->error[0] ? t->error : lc.curl_easy_strerror(result);
+    if (t->lost)
+        fail(t, ENGINE_OUTCOME_LOST, CURLE_RECV_ERROR,
+             "the connection was lost before a response came, and the method does not allow to send the request again");
+    else if (t->too_large)
+        fail(t, ENGINE_OUTCOME_TOO_LARGE, CURLE_FILESIZE_EXCEEDED, "the response is larger than max_response_bytes");
+    else if (t->no_memory || result == CURLE_OUT_OF_MEMORY)
+        fail(t, ENGINE_OUTCOME_NO_MEMORY, CURLE_OUT_OF_MEMORY, "out of memory");
+    else if (t->bad_response)
+        fail(t, ENGINE_OUTCOME_CURL, 8, "the response's header blocks make no sense");
+    else
+        fail(t, ENGINE_OUTCOME_CURL, result, detail);
+    return true;
+}
+
+static const char *const clock_details[ENGINE_CLOCK_END] = {
+    [ENGINE_CLOCK_CONNECT] = "connecting took longer than", [ENGINE_CLOCK_READ] = "nothing was received for",
+    [ENGINE_CLOCK_WRITE] = "nothing could be sent for",     [ENGINE_CLOCK_POOL] = "no connection was free for",
+    [ENGINE_CLOCK_TOTAL] = "the request took longer than",
+};
+
+bool transfer_expired(transfer *t, int64_t now) {
+    int clock;
+    int64_t at = transfer_deadline(t, &clock);
+    if (at > now) {
+        worker_alarm(t->worker, &t->alarm, at);
+        return false;
+    }
+    const engine_limits *l = &t->record->config->limits;
+    const int64_t ms[ENGINE_CLOCK_END] = {0, l->connect_ms, l->read_ms, l->write_ms, l->pool_ms, l->total_ms};
+    char detail[128];
+    snprintf(detail, sizeof detail, "%s %lld ms", clock_details[clock], (long long)ms[clock]);
+    record_end end = {.outcome = ENGINE_OUTCOME_TIMEOUT,
+                      .curl_code = CURLE_OPERATION_TIMEDOUT,
+                      .clock = clock,
+                      .detail = detail,
+                      .detail_size = strlen(detail)};
+    read_metrics(t, &end.metrics);
+    record_settle(t->record, &end);
+    return true;
+}
+
+static void free_memory(transfer *t) {
+    engine_record *r = t->record;
+    buffer_clear(&t->block);
+    buffer_clear(&t->trailers);
+    buffer_clear(&t->body);
+    free(t);
+    free(r->body); /* nobody reads it any more, and the handle may live long */
+    r->body = NULL;
+    r->transfer = NULL;
+    engine_record_unref(r);
+}
+
+void transfer_free(transfer *t) {
+    worker_alarm(t->worker, &t->alarm, FOREVER);
+    if (t->easy) {
+        driver_remove(t->multi, t->easy);
+        lc.curl_easy_cleanup(t->easy);
+        count_down(ENGINE_COUNT_EASIES);
+    }
+    turns_leave(worker_turns(t->worker), &t->ticket);
+    free_memory(t);
+}
+
+void transfer_forget(transfer *t) { free_memory(t); }

@@ -1,0 +1,218 @@
+#include "turns.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "record.h"
+#include "worker.h"
+
+#define BUCKETS 1024        /* of the hash table; arbitrary */
+#define REMEMBERED_MOST 4096 /* origins without transfers that are kept for what was learnt of them; arbitrary */
+
+struct origin {
+    origin *next; /* in its bucket */
+    unsigned hash;
+    int used;     /* slots held */
+    int streams;  /* per connection: 1 until HTTP/2 or 3 was seen */
+    node waiting; /* tickets, first come first */
+    node starved; /* in turns.starved: has waiters that lack nothing but a share */
+    size_t size;
+    char key[];
+};
+
+struct turns {
+    int max_host, max_total, max_streams;
+    bool multiplexing;
+    int shares; /* in use, of max_total */
+    long waiting;
+    int count;
+    node starved;
+    origin *buckets[BUCKETS];
+};
+
+turns *turns_new(int max_host, int max_total, int max_streams, bool multiplexing) {
+    turns *t = mem_zalloc(sizeof *t);
+    if (!t) return NULL;
+    t->max_host = max_host;
+    t->max_total = max_total;
+    t->max_streams = max_streams > 0 ? max_streams : 1;
+    t->multiplexing = multiplexing;
+    node_init(&t->starved);
+    return t;
+}
+
+void turns_free(turns *t) {
+    if (!t) return;
+    for (int i = 0; i < BUCKETS; i++)
+        for (origin *o = t->buckets[i], *next; o; o = next) {
+            next = o->next;
+            free(o);
+        }
+    free(t);
+}
+
+static unsigned hash_of(unsigned hash, const char *data, size_t size) {
+    for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)data[i]) * 16777619u; /* FNV-1a */
+    return hash;
+}
+
+static origin *origin_of(turns *t, const char *identity, size_t identity_size, const char *name) {
+    size_t name_size = strlen(name), size = identity_size + name_size;
+    unsigned hash = hash_of(hash_of(2166136261u, identity, identity_size), name, name_size);
+    origin **bucket = &t->buckets[hash % BUCKETS];
+    for (origin *o = *bucket; o; o = o->next)
+        if (o->hash == hash && o->size == size && !memcmp(o->key, identity, identity_size) &&
+            !memcmp(o->key + identity_size, name, name_size))
+            return o;
+    origin *o = mem_zalloc(sizeof *o + size);
+    if (!o) return NULL;
+    o->hash = hash;
+    o->streams = 1;
+    o->size = size;
+    memcpy(o->key, identity, identity_size);
+    memcpy(o->key + identity_size, name, name_size);
+    node_init(&o->waiting);
+    node_init(&o->starved);
+    o->next = *bucket;
+    *bucket = o;
+    t->count++;
+    return o;
+}
+
+static void forget_if_many(turns *t, origin *o) {
+    if (t->count <= REMEMBERED_MOST || o->used || !node_empty(&o->waiting)) return;
+    origin **p = &t->buckets[o->hash % BUCKETS];
+    while (*p != o) p = &(*p)->next;
+    *p = o->next;
+    t->count--;
+    free(o);
+}
+
+static int shares_of(const origin *o, int used) { return (used + o->streams - 1) / o->streams; }
+
+typedef enum { FREE, HOST_FULL, TOTAL_FULL } room;
+
+static room room_for(const turns *t, const origin *o) {
+    if (t->max_host && o->used >= t->max_host * o->streams) return HOST_FULL;
+    int more = shares_of(o, o->used + 1) - shares_of(o, o->used);
+    return more && t->max_total && t->shares + more > t->max_total ? TOTAL_FULL : FREE;
+}
+
+static void set_used(turns *t, origin *o, int used) {
+    t->shares += shares_of(o, used) - shares_of(o, o->used);
+    o->used = used;
+}
+
+static void grant(turns *t, origin *o, ticket *k) {
+    set_used(t, o, o->used + 1);
+    k->state = TICKET_HELD;
+}
+
+/* Grant what can be granted to the origin's waiters. */
+static void serve(turns *t, origin *o) {
+    node_remove(&o->starved);
+    while (!node_empty(&o->waiting)) {
+        room r = room_for(t, o);
+        if (r == TOTAL_FULL) node_append(&t->starved, &o->starved);
+        if (r != FREE) return;
+        ticket *k = CONTAINER(node_pop(&o->waiting), ticket, waiting);
+        t->waiting--;
+        grant(t, o, k);
+        worker_command(k->worker, k->record, COMMAND_GRANT);
+    }
+}
+
+static void serve_starved(turns *t) {
+    while (!node_empty(&t->starved)) {
+        origin *o = CONTAINER(t->starved.next, origin, starved);
+        if (room_for(t, o) == TOTAL_FULL) return;
+        /* One grant each, so that origins take turns: serve() would give all to the first. */
+        node_remove(&o->starved);
+        if (room_for(t, o) == FREE) {
+            ticket *k = CONTAINER(node_pop(&o->waiting), ticket, waiting);
+            t->waiting--;
+            grant(t, o, k);
+            worker_command(k->worker, k->record, COMMAND_GRANT);
+        }
+        if (!node_empty(&o->waiting) && room_for(t, o) != HOST_FULL) node_append(&t->starved, &o->starved);
+    }
+}
+
+turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size, const char *name) {
+    turn answer = TURN_GRANTED;
+    lock(LOCK_TURNS, t);
+    origin *o = origin_of(t, identity, identity_size, name);
+    if (!o) {
+        answer = TURN_NO_MEMORY;
+    } else {
+        k->origin = o;
+        node_init(&k->waiting);
+        room r = node_empty(&o->waiting) ? room_for(t, o) : HOST_FULL;
+        if (r == FREE) {
+            grant(t, o, k);
+        } else {
+            answer = TURN_WAITS;
+            k->state = TICKET_WAITING;
+            node_append(&o->waiting, &k->waiting);
+            t->waiting++;
+            if (r == TOTAL_FULL) node_append(&t->starved, &o->starved);
+        }
+    }
+    unlock(LOCK_TURNS, t);
+    return answer;
+}
+
+void turns_leave(turns *t, ticket *k) {
+    origin *o = k->origin;
+    if (!o) return;
+    lock(LOCK_TURNS, t);
+    if (k->state == TICKET_WAITING) {
+        node_remove(&k->waiting);
+        t->waiting--;
+        if (node_empty(&o->waiting)) node_remove(&o->starved);
+    } else if (k->state == TICKET_HELD) {
+        set_used(t, o, o->used - 1);
+        if (!node_empty(&o->waiting)) {
+            if (node_empty(&o->starved)) serve(t, o);
+        }
+        serve_starved(t);
+    }
+    k->state = TICKET_NONE;
+    k->origin = NULL;
+    forget_if_many(t, o);
+    unlock(LOCK_TURNS, t);
+}
+
+void turns_learn(turns *t, ticket *k, bool multiplexed) {
+    origin *o = k->origin;
+    if (!o) return;
+    int streams = multiplexed && t->multiplexing ? t->max_streams : 1;
+    lock(LOCK_TURNS, t);
+    if (o->streams != streams) {
+        t->shares -= shares_of(o, o->used);
+        o->streams = streams;
+        t->shares += shares_of(o, o->used);
+        if (!node_empty(&o->waiting)) serve(t, o);
+        serve_starved(t);
+    }
+    unlock(LOCK_TURNS, t);
+}
+
+long turns_waiting(turns *t) {
+    lock(LOCK_TURNS, t);
+    long waiting = t->waiting;
+    unlock(LOCK_TURNS, t);
+    return waiting;
+}
+
+void turns_after_fork(turns *t) {
+    node_init(&t->starved);
+    t->shares = 0;
+    t->waiting = 0;
+    for (int i = 0; i < BUCKETS; i++)
+        for (origin *o = t->buckets[i]; o; o = o->next) {
+            o->used = 0;
+            node_init(&o->waiting);
+            node_init(&o->starved);
+        }
+}

@@ -1,0 +1,275 @@
+"""The binding to the engine: checks that an object is alive, calls without the GIL, converts. No policy lives here.
+
+Only `pool`, `mailbox`, `handle` and `waiting` import this module. `engine/include/engine.h` is the reference for what each
+call does; this stub says what it looks like from Python.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, final
+
+from typing_extensions import Buffer
+
+# Kinds of message, the first item of every message tuple.
+STARTED: Final[int]
+CHUNK: Final[int]
+DONE: Final[int]
+RESPONDED: Final[int]
+FAILED: Final[int]
+
+# Flags of Pool.submit.
+STREAM: Final[int]
+STREAM_BODY: Final[int]
+MANUAL_CREDIT: Final[int]
+FINISH_ON_ABANDON: Final[int]
+HAS_BODY: Final[int]
+
+# Flags of Config.
+FOLLOW: Final[int]
+MAY_RETRY_AUTH: Final[int]
+NEGOTIATE: Final[int]
+PROXIED: Final[int]
+HAS_COOKIES: Final[int]
+VERBOSE: Final[int]
+OWN_ACCEPT: Final[int]
+
+# What Pool.submit answers.
+ACCEPTED: Final[int]
+OVERLOAD: Final[int]
+CLOSED: Final[int]
+NO_MEMORY: Final[int]
+NO_THREAD: Final[int]
+GAVE_UP: Final[int]
+
+# What Transfer.send answers.
+SENT: Final[int]
+NO_ROOM: Final[int]
+BODY_ENDED: Final[int]
+SETTLED: Final[int]
+BEYOND_LENGTH: Final[int]
+
+# What a Waiter can wait for (bits).
+ON_TERMINAL: Final[int]
+ON_NEWS: Final[int]
+ON_ROOM: Final[int]
+ON_IDLE: Final[int]
+ON_STOPPED: Final[int]
+
+# Answers of WakeQueue.wait.
+WOKEN: Final[int]
+TIMED_OUT: Final[int]
+
+OUTCOMES: Final[Mapping[str, int]]
+"""Outcome of a transfer by name. "pending" is 0, "ok" is 1; the others are in the X-macro of engine.h:
+"curl", "cancelled", "timeout", "worker_died", "pool_closed", "too_large", "lost", "body_short", "no_memory", "forked"."""
+
+CLOCKS: Final[Mapping[str, int]]
+"""The clock that ran out, by name: "none" 0, "connect" 1, "read" 2, "write" 3, "pool" 4, "total" 5."""
+
+Started: TypeAlias = tuple[int, int, bytes, tuple[bytes, ...], bytes | None]
+"""(STARTED, status, header block, cookies as Netscape lines, effective URL or None where it is the request's own)"""
+Chunk: TypeAlias = tuple[int, bytes]
+"""(CHUNK, data as received from libcurl)"""
+Done: TypeAlias = tuple[int, bytes, tuple[bytes, ...], bytes]
+"""(DONE, trailer lines, cookies, metrics)"""
+Responded: TypeAlias = tuple[int, int, bytes, bytes, bytes, tuple[bytes, ...], bytes | None, bytes]
+"""(RESPONDED, status, header block, body, trailer lines, cookies, effective URL or None, metrics)"""
+Failed: TypeAlias = tuple[int, int, int, bytes, int, bool, bool, bytes]
+"""(FAILED, outcome, curl code or -1, detail for people, clock, request was sent, failed before or at the proxy, metrics)"""
+Message: TypeAlias = Started | Chunk | Done | Responded | Failed
+
+METRICS_FORMAT: Final[str]
+"""`struct` format of the metrics: microseconds queue, namelookup, connect, appconnect, pretransfer, starttransfer, redirect,
+total; bytes sent, bytes received; connections opened, primary port, local port (all int64); primary IP (NUL-padded)."""
+
+def load(path: str) -> None:
+    """Open libcurl (or a shared object that is linked to one) at `path` and look up its functions. Once per process.
+
+    Raises ImportError saying which function is missing or why the file cannot be opened.
+    """
+
+def library() -> dict[str, Any]:
+    """What the loaded libcurl says of itself: "path", "version", "version_num", "ssl_version", "protocols", "features",
+    "libraries" (mapping of name to version)."""
+
+def option(name: str) -> tuple[int, int] | None:
+    """(number, kind) of a libcurl option by its name without CURLOPT_; None where this libcurl has none of that name.
+
+    Kinds as in curl's options.h: 0 long, 1 values (long), 2 off_t, 3 object, 4 string, 5 slist, 6 cbptr, 7 blob, 8 function.
+    """
+
+def counts() -> dict[str, int]:
+    """The engine's live objects in this process: "pools", "workers", "transfers", "easies", "multis", "mailboxes",
+    "configs", "queues", "waiters", "sockets", "wedged"."""
+
+def fork_prepare() -> None: ...
+def fork_parent() -> None: ...
+def fork_child() -> None: ...
+def stop_all(timeout: float) -> int:
+    """Stop every pool: settle what is in flight, end and join the threads. Returns how many threads stayed wedged."""
+
+def log_take() -> tuple[int, list[tuple[int, bytes]]]:
+    """(lines lost since the last call, [(kind, text)]) of verbose transfers; kinds as curl_infotype: 0 text, 1 header in,
+    2 header out."""
+
+def log_register(waiter: Waiter) -> bool: ...
+@final
+class Config:
+    """Immutable options of a request, compiled: libcurl's and the engine's. Shared by any number of requests."""
+    def __new__(
+        cls,
+        options: Sequence[tuple[int, int | bytes | Sequence[bytes]]],
+        *,
+        identity: bytes = ...,
+        flags: int = ...,
+        connect_timeout_ms: int = ...,
+        timeout_ms: int = ...,
+        read_timeout_ms: int = ...,
+        write_timeout_ms: int = ...,
+        pool_timeout_ms: int = ...,
+        max_bytes: int = ...,
+    ) -> Config:
+        """`options`: (number, value): int for long and off_t, bytes for strings and blobs, a sequence of bytes for lists.
+
+        `identity`: b"" is the plain one. `max_bytes` -1: no limit. A timeout of 0 is none.
+        Raises ValueError for a value that does not fit its option's kind.
+        """
+
+class Pool:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        multiplexing: bool,
+        max_total_connections: int,
+        max_host_connections: int,
+        max_idle_connections: int,
+        max_concurrent_streams: int,
+        max_in_flight: int,
+        name: bytes,
+    ) -> None:
+        """Numbers as in katipo.Pool, 0 (for max_idle_connections -1) where there is no limit. Starts nothing."""
+    def submit(
+        self,
+        transfer: Transfer,
+        config: Config,
+        method: bytes,
+        url: bytes,
+        origin: bytes,
+        flags: int,
+        body: Buffer | None,
+        body_length: int,
+        window: int,
+        upload_window: int,
+        mailbox: Mailbox | None,
+        token: int,
+    ) -> int:
+        """Accept a request: ACCEPTED, or why not. Not accepted: the transfer is as it was, and nothing was sent.
+
+        `origin`: b"scheme://host:port", equal for equal origins. `body`: copied; for a streamed body None. `body_length`: -1
+        where a streamed body's length is not known. `window` -1: unbounded.
+        """
+    def refuse(self) -> None:
+        """From now on submit answers CLOSED."""
+    def stop(self) -> None:
+        """Settle everything in flight with "pool_closed" and tell the workers to end. Implies refuse()."""
+    def join(self, timeout: float) -> int:
+        """Wait for the ended workers' threads, at most `timeout` seconds; those still there are left and counted: wedged."""
+    def abandon(self) -> None:
+        """What a finalizer calls: refuse, and the workers end when what is in flight has ended."""
+    def register(self, waiter: Waiter, mask: int) -> bool:
+        """ON_IDLE: nothing is in flight; ON_STOPPED: every worker has left its loop. As Transfer.register."""
+    def statistics(self) -> tuple[int, int, int, int, int, int, int]:
+        """workers (threads alive), in_flight, queued, connections, restarts, completed, failed"""
+    def fault(self, index: int, how: int) -> bool:
+        """Make worker `index`'s next poller call (1), allocation (2) or multi call (3) fail; False: no such worker runs."""
+
+class Transfer:
+    """One request's record, from this side. Made empty; Pool.submit fills it. `Handle` derives from it."""
+    def __init__(self) -> None: ...
+    def done(self) -> bool: ...
+    def outcome(self) -> int:
+        """A value of OUTCOMES; 0 while in flight."""
+    def overdue(self) -> bool:
+        """True when the total deadline is more than one second past and nothing has settled it: its worker is wedged."""
+    def seconds_to_overdue(self) -> float | None:
+        """Seconds until overdue() may become true; None where the request has no total timeout or is settled."""
+    def cancel(self) -> bool:
+        """Settle as "cancelled" and drop what is queued. False: it was settled before, and nothing changed."""
+    def fail(self, outcome: int, detail: bytes = ...) -> bool:
+        """Settle with another outcome, as cancel() does. On a transfer settled "ok" whose terminal is not taken yet, the outcome
+        is replaced: this is for what is found while taking (a body too large after decoding, an undecodable one)."""
+    def send(self, data: Buffer) -> int:
+        """Copy all of `data` to the request's body, or nothing: SENT, NO_ROOM, BODY_ENDED, SETTLED, BEYOND_LENGTH."""
+    def finish(self) -> None: ...
+    def credit(self, n: int) -> None:
+        """Manual flow control: `n` more bytes may be delivered. Harmless on a settled request."""
+    def consumed(self, n: int) -> None:
+        """Automatic flow control: `n` bytes of chunks have reached the user's code. Nothing under manual flow control."""
+    def take(self) -> Message | None:
+        """The next message of a stream without a mailbox; None where there is none yet, or after the terminal one."""
+    def terminal(self) -> Responded | Done | Failed | None:
+        """The terminal message, the same object each time; None while in flight. Does not take messages."""
+    def register(self, waiter: Waiter, mask: int) -> bool:
+        """Have `waiter` woken once when a condition in `mask` holds. True: one holds already, and nothing was registered."""
+
+class Mailbox:
+    def __init__(self) -> None: ...
+    def take(self) -> Taken | None:
+        """Check out the next request that has news, with its next message."""
+    def register(self, waiter: Waiter) -> bool:
+        """Have `waiter` woken when there may be something to take, or the box is closed. True: already so.
+
+        One waiter is woken per piece of news. A woken waiter that will not take must call pass_on().
+        """
+    def pass_on(self) -> None: ...
+    def seconds_to_overdue(self) -> float | None:
+        """The least that Transfer.seconds_to_overdue() would answer for the requests that reply here; None without any."""
+    def fail_overdue(self) -> None:
+        """Settle with "worker_died" each request that replies here and for which Transfer.overdue() would be true."""
+    def close(self) -> None:
+        """Cancel the requests that reply here and wake every waiter. What is queued stays to be taken.
+
+        Whoever sees `closed` finds the requests settled: what they leave behind is queued by then.
+        """
+    @property
+    def closed(self) -> bool: ...
+    def __len__(self) -> int: ...
+
+@final
+class Taken:
+    """A request checked out of a mailbox: no other consumer sees its messages until give_back()."""
+
+    token: int
+    message: Message | None
+    """None when it was given back with `more` and the engine itself had nothing new to say."""
+    def give_back(self, *, more: bool = ...) -> None:
+        """Check in. `more`: the caller keeps something for the next taker (decoded output), so queue it in any case."""
+    def consumed(self, n: int) -> None:
+        """As Transfer.consumed."""
+    def fail(self, outcome: int, detail: bytes = ...) -> bool:
+        """As Transfer.fail; the terminal that follows is taken as usual."""
+
+@final
+class Waiter:
+    """A single-shot registration: one condition on one source wakes one queue."""
+
+    token: Any
+    def __init__(self, queue: WakeQueue, token: Any = ...) -> None: ...
+    def cancel(self) -> bool:
+        """Take the registration back. True: it had been woken already (and is in its queue no more)."""
+
+@final
+class WakeQueue:
+    """Where woken waiters arrive: one wake-up of a descriptor per batch. A thread or an event loop owns it."""
+    def __init__(self) -> None:
+        """Raises OSError when no descriptor is to be had."""
+    def fileno(self) -> int: ...
+    def drain(self) -> list[Waiter]:
+        """Clear the descriptor and take every woken waiter."""
+    def wait(self, timeout: float | None) -> int:
+        """Block until a waiter is woken (WOKEN) or `timeout` seconds are over (TIMED_OUT), without the GIL.
+
+        On the main thread a signal's Python handler runs at once; what it raises (KeyboardInterrupt) is raised here.
+        """
+    def close(self) -> None:
+        """Idempotent. Waiters still registered must have been cancelled."""

@@ -1,0 +1,670 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The binding to the engine: checks that an object is alive, calls without the GIL, converts. No policy lives here.
+
+Calls that only take an engine lock for a few instructions keep the GIL: letting go of it would cost more than they do, and no
+worker ever waits for it. Calls that wait, or copy much, release it.
+"""
+
+import threading
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+STARTED = <int>ENGINE_MESSAGE_STARTED
+CHUNK = <int>ENGINE_MESSAGE_CHUNK
+DONE = <int>ENGINE_MESSAGE_DONE
+RESPONDED = <int>ENGINE_MESSAGE_RESPONDED
+FAILED = <int>ENGINE_MESSAGE_FAILED
+
+STREAM = ENGINE_STREAM
+STREAM_BODY = ENGINE_STREAM_BODY
+MANUAL_CREDIT = ENGINE_MANUAL_CREDIT
+FINISH_ON_ABANDON = ENGINE_FINISH_ON_ABANDON
+HAS_BODY = ENGINE_HAS_BODY
+
+FOLLOW = ENGINE_FOLLOW
+MAY_RETRY_AUTH = ENGINE_MAY_RETRY_AUTH
+NEGOTIATE = ENGINE_NEGOTIATE
+PROXIED = ENGINE_PROXIED
+HAS_COOKIES = ENGINE_HAS_COOKIES
+VERBOSE = ENGINE_VERBOSE
+OWN_ACCEPT = ENGINE_OWN_ACCEPT
+
+ACCEPTED = <int>ENGINE_ACCEPTED
+OVERLOAD = <int>ENGINE_OVERLOAD
+CLOSED = <int>ENGINE_CLOSED
+NO_MEMORY = <int>ENGINE_NO_MEMORY
+NO_THREAD = <int>ENGINE_NO_THREAD
+GAVE_UP = <int>ENGINE_GAVE_UP
+
+SENT = <int>ENGINE_SENT
+NO_ROOM = <int>ENGINE_NO_ROOM
+BODY_ENDED = <int>ENGINE_BODY_ENDED
+SETTLED = <int>ENGINE_SETTLED
+BEYOND_LENGTH = <int>ENGINE_BEYOND_LENGTH
+
+ON_TERMINAL = ENGINE_ON_TERMINAL
+ON_NEWS = ENGINE_ON_NEWS
+ON_ROOM = ENGINE_ON_ROOM
+ON_IDLE = ENGINE_ON_IDLE
+ON_STOPPED = ENGINE_ON_STOPPED
+
+WOKEN = 1
+TIMED_OUT = 0
+
+METRICS_FORMAT = "=13q46s2x"
+
+
+cdef int64_t OVERDUE_NS = 1_000_000_000  # past its deadline a request is settled within this, or its worker is wedged
+cdef int64_t LONGEST_NS = <int64_t>10 * 365 * 86400 * 1_000_000_000
+cdef Py_ssize_t COPY_WITH_GIL_MOST = 65536  # bytes; about as long as letting go of the GIL and taking it again
+
+
+cdef dict _names(const char *(*name)(int) noexcept nogil):
+    cdef int i = 0
+    names = {}
+    while name(i) != NULL:
+        names[name(i).decode()] = i
+        i += 1
+    return names
+
+
+OUTCOMES = _names(engine_outcome_name)
+CLOCKS = _names(engine_clock_name)
+_COUNTS = _names(engine_count_name)
+
+
+cdef int64_t _ns(timeout) except? -2:
+    """Nanoseconds of a timeout in seconds; -1 for None."""
+    if timeout is None:
+        return -1
+    seconds = float(timeout)
+    if seconds >= 10 * 365 * 86400:
+        return LONGEST_NS
+    return <int64_t>(seconds * 1e9) if seconds > 0 else 0
+
+
+cdef object _text(const char *text):
+    return None if text == NULL else text.decode("utf-8", "replace")
+
+
+def load(path):
+    cdef char reason[512]
+    cdef bytes encoded = path.encode("utf-8", "surrogateescape")
+    if engine_load(encoded, reason, sizeof(reason)):
+        raise ImportError(f"cannot use libcurl: {reason.decode('utf-8', 'replace')}")
+
+
+def library():
+    cdef engine_library found
+    cdef size_t i
+    if not engine_loaded():
+        raise RuntimeError("libcurl is not loaded")
+    engine_describe(&found)
+    protocols = []
+    features = None
+    i = 0
+    while found.protocols[i] != NULL:
+        protocols.append(found.protocols[i].decode())
+        i += 1
+    if found.features != NULL:
+        features = []
+        i = 0
+        while found.features[i] != NULL:
+            features.append(found.features[i].decode())
+            i += 1
+    libraries = {
+        "zlib": _text(found.libz),
+        "brotli": _text(found.brotli),
+        "nghttp2": _text(found.nghttp2),
+        "quic": _text(found.quic),
+        "libidn2": _text(found.libidn),
+        "libssh": _text(found.libssh),
+        "gsasl": _text(found.gsasl),
+    }
+    return {
+        "path": found.path.decode("utf-8", "surrogateescape"),
+        "version": _text(found.version),
+        "version_num": found.version_num,
+        "ssl_version": _text(found.ssl_version),
+        "protocols": protocols,
+        "features": features,
+        "feature_bits": found.feature_bits,
+        "libraries": {name: version for name, version in libraries.items() if version},
+    }
+
+
+def option(name):
+    cdef int number = 0
+    cdef int kind = 0
+    if not engine_loaded():
+        raise RuntimeError("libcurl is not loaded")
+    cdef bytes encoded = name.encode("ascii", "replace")
+    return (number, kind) if engine_option(encoded, &number, &kind) else None
+
+
+def counts():
+    return {name: engine_counted(i) for name, i in _COUNTS.items()}
+
+
+def fork_prepare():
+    with nogil:
+        engine_fork_prepare()
+
+
+def fork_parent():
+    engine_fork_parent()
+
+
+def fork_child():
+    engine_fork_child()
+
+
+def stop_all(timeout):
+    cdef int64_t ns = _ns(timeout)
+    cdef int left
+    with nogil:
+        left = engine_stop_all(ns)
+    return left
+
+
+def log_take():
+    cdef long lost = 0
+    cdef size_t size = 1 << 17
+    cdef size_t taken
+    cdef char *buffer = <char *>malloc(size)
+    if buffer == NULL:
+        raise MemoryError
+    try:
+        taken = engine_log_take(buffer, size, &lost)
+        data = PyBytes_FromStringAndSize(buffer, taken)
+    finally:
+        free(buffer)
+    lines = []
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 1 : at + 5], "little" if _LITTLE else "big")
+        lines.append((data[at], data[at + 5 : at + 5 + length]))
+        at += 5 + length
+    return lost, lines
+
+
+import sys as _sys
+
+_LITTLE = _sys.byteorder == "little"
+
+
+def log_register(Waiter waiter not None):
+    waiter.begin()
+    if engine_log_register(waiter.w):
+        waiter.end()
+        return True
+    return False
+
+
+cdef class Config:
+    cdef engine_config *c
+
+    def __cinit__(self, options, *, bytes identity=b"", int flags=0, int64_t connect_timeout_ms=0, int64_t timeout_ms=0,
+                  int64_t read_timeout_ms=0, int64_t write_timeout_ms=0, int64_t pool_timeout_ms=0,
+                  int64_t max_bytes=-1):
+        cdef engine_limits limits
+        memset(&limits, 0, sizeof(limits))
+        limits.connect_ms = connect_timeout_ms
+        limits.total_ms = timeout_ms
+        limits.read_ms = read_timeout_ms
+        limits.write_ms = write_timeout_ms
+        limits.pool_ms = pool_timeout_ms
+        limits.max_bytes = max_bytes
+        limits.flags = flags
+        self.c = engine_config_new(&limits, identity, len(identity))
+        if self.c == NULL:
+            raise MemoryError
+        for number, value in options:
+            self.add(number, value)
+
+    cdef add(self, int number, value):
+        cdef bint ok
+        cdef const char **items
+        cdef Py_ssize_t i
+        if isinstance(value, int):
+            ok = engine_config_add_number(self.c, number, value)
+        elif isinstance(value, bytes):
+            ok = engine_config_add_string(self.c, number, PyBytes_AsString(value), len(value))
+        else:
+            strings = [bytes(item) for item in value]
+            items = <const char **>malloc(len(strings) * sizeof(char *) + 1)
+            if items == NULL:
+                raise MemoryError
+            for i in range(len(strings)):
+                items[i] = PyBytes_AsString(strings[i])
+            ok = engine_config_add_list(self.c, number, items, len(strings))
+            free(<void *>items)
+        if not ok:
+            raise ValueError(f"libcurl option {number} does not take a value of this kind")
+
+    def __dealloc__(self):
+        engine_config_unref(self.c)
+
+
+cdef class WakeQueue:
+    cdef engine_queue *q
+
+    def __cinit__(self):
+        self.q = engine_queue_new()
+        if self.q == NULL:
+            from_errno()
+
+    cdef engine_queue *alive(self) except NULL:
+        if self.q == NULL:
+            raise ValueError("the queue is closed")
+        return self.q
+
+    def fileno(self):
+        return engine_queue_fd(self.alive())
+
+    def drain(self):
+        cdef engine_queue *q = self.alive()
+        cdef bint first = True
+        cdef void *owner
+        woken = []
+        while True:
+            owner = engine_queue_take(q, first)
+            if owner == NULL:
+                return woken
+            first = False
+            woken.append(<object>owner)
+            (<Waiter>owner).end()
+
+    def wait(self, timeout):
+        cdef engine_queue *q = self.alive()
+        cdef int64_t left = _ns(timeout)
+        cdef int64_t until = engine_now() + left if left >= 0 else -1
+        cdef bint is_main = threading.get_ident() == threading.main_thread().ident
+        cdef int answer
+        while True:
+            answer = wait_interruptibly(q, left) if is_main else wait_plainly(q, left)
+            if answer >= 0:
+                return answer
+            PyErr_CheckSignals()
+            if until >= 0:
+                left = until - engine_now()
+                if left < 0:
+                    left = 0
+
+    def close(self):
+        cdef engine_queue *q = self.q
+        self.q = NULL
+        engine_queue_unref(q)
+
+    def __dealloc__(self):
+        engine_queue_unref(self.q)
+
+
+cdef int wait_plainly(engine_queue *q, int64_t left) except -2:
+    cdef int answer
+    with nogil:
+        answer = engine_queue_wait(q, left, NULL)
+    return answer
+
+
+cdef int wait_interruptibly(engine_queue *q, int64_t left) except -2:
+    """Wait with no moment in which a signal could come unnoticed: they are blocked from the check to the wait."""
+    cdef sigset_t all_signals
+    cdef sigset_t before
+    cdef int answer
+    sigfillset(&all_signals)
+    pthread_sigmask(SIG_SETMASK, &all_signals, &before)
+    try:
+        PyErr_CheckSignals()
+        with nogil:
+            answer = engine_queue_wait(q, left, &before)
+    finally:
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+    return answer
+
+
+cdef extern from "Python.h":
+    object PyErr_SetFromErrno(object kind)
+
+
+cdef int from_errno() except -1:
+    PyErr_SetFromErrno(OSError)
+    return -1
+
+
+cdef class Waiter:
+    """While it is registered, the engine holds a reference on it."""
+    cdef engine_waiter *w
+    cdef public object token
+
+    def __cinit__(self, WakeQueue queue not None, token=None):
+        self.w = engine_waiter_new(queue.alive(), <void *>self)
+        if self.w == NULL:
+            raise MemoryError
+        self.token = token
+
+    cdef void begin(self):
+        Py_INCREF(self)
+
+    cdef void end(self):
+        Py_DECREF(self)
+
+    def cancel(self):
+        cdef int before = engine_waiter_cancel(self.w)
+        if before:
+            self.end()
+        return before == 2
+
+    def __dealloc__(self):
+        engine_waiter_free(self.w)
+
+
+cdef object _bytes(const char *data, size_t size):
+    return PyBytes_FromStringAndSize(data, size) if size else b""
+
+
+cdef tuple _lines(const char *data, size_t size):
+    return tuple(PyBytes_FromStringAndSize(data, size).splitlines()) if size else ()
+
+
+cdef object _url(const char *url):
+    cdef bytes copy
+    if url == NULL:
+        return None
+    copy = url
+    return copy
+
+
+cdef object convert(const engine_message *m):
+    cdef object metrics
+    if m.kind == ENGINE_MESSAGE_CHUNK:
+        return (CHUNK, PyBytes_FromStringAndSize(m.body, m.body_size))
+    if m.kind == ENGINE_MESSAGE_NONE:
+        return None
+    if m.kind == ENGINE_MESSAGE_STARTED:
+        return (STARTED, m.status, _bytes(m.block, m.block_size), _lines(m.cookies, m.cookies_size), _url(m.url))
+    metrics = PyBytes_FromStringAndSize(<const char *>m.metrics, sizeof(engine_metrics))
+    if m.kind == ENGINE_MESSAGE_RESPONDED:
+        return (RESPONDED, m.status, _bytes(m.block, m.block_size), _bytes(m.body, m.body_size),
+                _bytes(m.trailers, m.trailers_size), _lines(m.cookies, m.cookies_size), _url(m.url), metrics)
+    if m.kind == ENGINE_MESSAGE_DONE:
+        return (DONE, _bytes(m.trailers, m.trailers_size), _lines(m.cookies, m.cookies_size), metrics)
+    return (FAILED, m.outcome, m.curl_code, _bytes(m.detail, m.detail_size), m.clock, bool(m.request_sent),
+            bool(m.proxy_failed), metrics)
+
+
+cdef class Transfer:
+    cdef engine_record *r
+    cdef object cached
+
+    cdef engine_record *alive(self) except NULL:
+        if self.r == NULL:
+            raise ValueError("the transfer has not been submitted")
+        return self.r
+
+    def done(self):
+        return engine_outcome_of(self.alive()) != 0
+
+    def outcome(self):
+        return engine_outcome_of(self.alive())
+
+    def overdue(self):
+        cdef int64_t deadline = engine_record_deadline(self.alive())
+        return deadline != 0 and engine_outcome_of(self.r) == 0 and engine_now() > deadline + OVERDUE_NS
+
+    def seconds_to_overdue(self):
+        cdef int64_t deadline = engine_record_deadline(self.alive())
+        if deadline == 0 or engine_outcome_of(self.r) != 0:
+            return None
+        return max(0, deadline + OVERDUE_NS - engine_now()) / 1e9
+
+    def cancel(self):
+        return bool(engine_settle(self.alive(), OUTCOMES["cancelled"], NULL, 0, False))
+
+    def fail(self, int outcome, bytes detail=b""):
+        if engine_outcome_name(outcome) == NULL or outcome <= 1:
+            raise ValueError("not the name of a failure")
+        changed = bool(engine_settle(self.alive(), outcome, detail, len(detail), True))
+        if changed:
+            self.cached = None
+        return changed
+
+    def send(self, data):
+        cdef engine_record *r = self.alive()
+        cdef Py_buffer view
+        cdef engine_send_status answer
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if view.len <= COPY_WITH_GIL_MOST:
+                answer = engine_send(r, view.buf, view.len)
+            else:
+                with nogil:
+                    answer = engine_send(r, view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        if answer == ENGINE_SEND_NO_MEMORY:
+            raise MemoryError
+        return <int>answer
+
+    def finish(self):
+        engine_finish(self.alive())
+
+    def credit(self, n):
+        engine_credit(self.alive(), min(n, 1 << 60))
+
+    def consumed(self, int64_t n):
+        engine_consumed(self.alive(), n)
+
+    def take(self):
+        cdef engine_message m
+        if not engine_take(self.alive(), &m):
+            return None
+        if m.kind == ENGINE_MESSAGE_CHUNK:
+            try:
+                return convert(&m)
+            finally:
+                engine_chunk_free(m.chunk)
+        if m.kind == ENGINE_MESSAGE_STARTED:
+            return convert(&m)
+        return self.terminal()
+
+    def terminal(self):
+        cdef engine_message m
+        if self.cached is None:
+            if not engine_terminal(self.alive(), &m):
+                return None
+            message = convert(&m)
+            if self.cached is None:  # converting may run a collection, and with it other code
+                self.cached = message
+                if m.kind == ENGINE_MESSAGE_RESPONDED:
+                    engine_drop_body(self.r)
+        return self.cached
+
+    def register(self, Waiter waiter not None, int mask):
+        waiter.begin()
+        if engine_record_register(self.alive(), waiter.w, mask):
+            waiter.end()
+            return True
+        return False
+
+    def __dealloc__(self):
+        if self.r != NULL:
+            engine_abandon(self.r)
+            engine_record_unref(self.r)
+
+
+cdef class Mailbox:
+    cdef engine_mailbox *m
+
+    def __cinit__(self):
+        self.m = engine_mailbox_new()
+        if self.m == NULL:
+            raise MemoryError
+
+    def take(self):
+        cdef engine_message m
+        cdef Taken taken = Taken.__new__(Taken)
+        taken.mailbox = self
+        taken.r = engine_mailbox_take(self.m, &m)
+        if taken.r == NULL:
+            return None
+        taken.token = engine_record_token(taken.r)
+        try:
+            taken.message = convert(&m)
+        finally:
+            if m.chunk != NULL:
+                engine_chunk_free(m.chunk)
+        if m.kind == ENGINE_MESSAGE_RESPONDED:
+            engine_drop_body(taken.r)
+        return taken
+
+    def register(self, Waiter waiter not None):
+        waiter.begin()
+        if engine_mailbox_register(self.m, waiter.w):
+            waiter.end()
+            return True
+        return False
+
+    def pass_on(self):
+        engine_mailbox_pass_on(self.m)
+
+    def close(self):
+        engine_mailbox_close(self.m)
+
+    @property
+    def closed(self):
+        return bool(engine_mailbox_closed(self.m))
+
+    def __len__(self):
+        return engine_mailbox_count(self.m)
+
+    def __dealloc__(self):
+        if self.m != NULL:
+            engine_mailbox_drop(self.m)
+
+
+cdef class Taken:
+    cdef engine_record *r
+    cdef Mailbox mailbox
+    cdef readonly object token
+    cdef readonly object message
+
+    def give_back(self, *, bint more=False):
+        cdef engine_record *r = self.r
+        self.r = NULL
+        if r != NULL:
+            engine_mailbox_give_back(self.mailbox.m, r, more)
+
+    def consumed(self, int64_t n):
+        if self.r != NULL:
+            engine_consumed(self.r, n)
+
+    def fail(self, int outcome, bytes detail=b""):
+        if engine_outcome_name(outcome) == NULL or outcome <= 1:
+            raise ValueError("not the name of a failure")
+        return self.r != NULL and bool(engine_settle(self.r, outcome, detail, len(detail), True))
+
+    def __dealloc__(self):
+        if self.r != NULL:
+            engine_mailbox_give_back(self.mailbox.m, self.r, False)
+
+
+cdef class Pool:
+    cdef engine_pool *p
+    cdef object pid
+
+    def __cinit__(self, *, int workers, bint multiplexing, int max_total_connections, int max_host_connections,
+                  int max_idle_connections, int max_concurrent_streams, int max_in_flight, bytes name):
+        cdef engine_pool_options options
+        options.workers = workers
+        options.multiplexing = multiplexing
+        options.max_total_connections = max_total_connections
+        options.max_host_connections = max_host_connections
+        options.max_idle_connections = max_idle_connections
+        options.max_concurrent_streams = max_concurrent_streams
+        options.max_in_flight = max_in_flight
+        options.name = name
+        self.p = engine_pool_new(&options)
+        if self.p == NULL:
+            raise MemoryError
+
+    def submit(self, Transfer transfer not None, Config config not None, bytes method not None, bytes url not None,
+               bytes origin not None, int flags, body, int64_t body_length, int64_t window, int64_t upload_window,
+               Mailbox mailbox, uint64_t token):
+        cdef engine_request request
+        cdef engine_status status
+        cdef Py_buffer view
+        if transfer.r != NULL:
+            raise ValueError("the transfer has been submitted")
+        request.config = config.c
+        request.method = method
+        request.url = url
+        request.origin = origin
+        request.flags = flags
+        request.body = NULL
+        request.body_size = body_length
+        request.window = window
+        request.upload_window = upload_window
+        request.mailbox = NULL if mailbox is None else mailbox.m
+        request.token = token
+        if body is None:
+            if flags & ENGINE_HAS_BODY and not flags & ENGINE_STREAM_BODY:
+                raise ValueError("HAS_BODY without a body")
+            return <int>engine_submit(self.p, &request, &transfer.r)
+        PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
+        try:
+            request.flags |= ENGINE_HAS_BODY
+            request.body = view.buf
+            request.body_size = view.len
+            if view.len <= COPY_WITH_GIL_MOST:
+                status = engine_submit(self.p, &request, &transfer.r)
+            else:
+                with nogil:
+                    status = engine_submit(self.p, &request, &transfer.r)
+        finally:
+            PyBuffer_Release(&view)
+        return <int>status
+
+    def refuse(self):
+        engine_pool_refuse(self.p)
+
+    def stop(self):
+        engine_pool_stop(self.p)
+
+    def join(self, timeout):
+        cdef int64_t ns = _ns(timeout)
+        cdef int left
+        with nogil:
+            left = engine_pool_join(self.p, ns)
+        return left
+
+    def abandon(self):
+        engine_pool_abandon(self.p)
+
+    def register(self, Waiter waiter not None, int mask):
+        waiter.begin()
+        if engine_pool_register(self.p, waiter.w, mask):
+            waiter.end()
+            return True
+        return False
+
+    def statistics(self):
+        cdef engine_pool_statistics s
+        engine_pool_read(self.p, &s)
+        return (s.workers, s.in_flight, s.queued, s.connections, s.restarts, s.completed, s.failed)
+
+    def fault(self, int index, int how):
+        return bool(engine_pool_fault(self.p, index, how))
+
+    def __dealloc__(self):
+        if self.p != NULL:
+            engine_pool_abandon(self.p)
+            engine_pool_unref(self.p)

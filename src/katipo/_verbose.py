@@ -1,0 +1,103 @@
+"""Verbose transfers' lines, from the engine's buffer to the logger `katipo.curl`, with credentials and cookies hidden.
+
+A daemon thread, started with the first verbose request, takes lines as they come. Whoever takes a verbose request's
+result flushes first, so that its lines are in the log before it goes on. The engine's functions are passed in: see
+`pool`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from .errors import HIDDEN, is_secret_name, redact
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = ["VerboseLog", "hide"]
+
+Take = Callable[[], "tuple[int, list[tuple[int, bytes]]]"]
+
+_MARKS: Final = ("*", "<", ">")
+"""As curl -v writes them, by curl_infotype: text, header in, header out."""
+
+# A header field as it stands alone ("Cookie: a=b") and as libcurl's HTTP/2 and HTTP/3 code shows it
+# ("[HTTP/2] [1] [cookie: a=b]").
+_FIELD: Final = re.compile(r"(^|\[)(:?[!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?=\s)(.*)$")
+_TEXT: Final = (
+    # lib/cookie.c: Added cookie name="value" for domain ..., Replaced cookie ...
+    (re.compile(r'(cookie \S+?)="?.*?"?( for domain |$)', re.IGNORECASE), rf"\1={HIDDEN}\2"),
+    # lib/http.c, lib/vauth: "with user 'name'" is no secret; what follows these words may be.
+    (re.compile(r"\b(Basic|Bearer|Digest|NTLM|Negotiate) [A-Za-z0-9+/=._~-]{8,}.*"), rf"\1 {HIDDEN}"),
+)
+
+
+def hide(kind: int, line: str) -> str:
+    """A line of libcurl's verbose output without credentials, cookie values and the userinfo of URLs."""
+    field = _FIELD.search(line)
+    if field is not None and is_secret_name(field[2]):
+        return f"{line[: field.start(3)]} {HIDDEN}{']' if field[1] else ''}"
+    if kind == 0:
+        for pattern, shown in _TEXT:
+            line = pattern.sub(shown, line)
+    return redact(line)
+
+
+class VerboseLog:
+    """The way from the engine to the logger.
+
+    `take`: the engine's lines and how many were lost; `wait`: blocks until there are some.
+    """
+
+    def __init__(self, take: Take, wait: Callable[[], object]) -> None:
+        self._take = take
+        self._wait = wait
+        self._pid = 0  # of the process that the thread runs in
+        self._logger: logging.Logger | None = None
+        # Held while lines are taken and logged, so that they stay in order and a flush means that they have been
+        # logged. Reentrant, because a log handler may make a verbose request. Never taken by a finalizer.
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Start the thread, once per process. A daemon: it must not keep the program alive."""
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                threading.Thread(target=self._run, name="katipo-log", daemon=True).start()
+
+    def flush(self) -> None:
+        """Log what is there."""
+        if self._pid == 0:
+            return
+        with self._lock:
+            lost, lines = self._take()
+            if not lines and not lost:
+                return
+            logger = self._logger
+            if logger is None:
+                import logging  # not needed by programs that are not verbose
+
+                logger = self._logger = logging.getLogger("katipo.curl")
+            for kind, text in lines:
+                mark = _MARKS[kind] if kind < len(_MARKS) else "?"
+                for line in text.decode("utf-8", "replace").splitlines():
+                    if line:
+                        logger.debug("%s %s", mark, hide(kind, line))
+            if lost:
+                logger.debug("* %d lines were lost: the log was not read in time", lost)
+
+    def _run(self) -> None:
+        while True:
+            self._wait()
+            self.flush()
+
+    def after_fork_in_child(self) -> None:
+        """The thread did not come along."""
+        self._lock = threading.RLock()  # the thread that held it may not have come along
+        self._pid = 0

@@ -1,0 +1,396 @@
+"""The only place that waits: a blocked thread, an asyncio (or uvloop) event loop, a trio run.
+
+Whoever waits registers a waiter with a source of the engine (a transfer, a mailbox, a pool, the log). The waiter is
+woken once, and arrives in a wake queue that the waiting thread or loop owns:
+
+    thread      a queue of its own while it is blocked, kept for its next wait
+    asyncio     one queue per loop, read by the loop as a descriptor: one wake-up resolves the futures of a whole batch
+    trio        one queue per run, read by one system task
+
+A queue goes with its owner. A thread's is thread-local. A loop's is referenced by nothing but the loop's reader, so
+closing the loop closes it, with no hook and no finalizer of ours; `release_idle` gives it back earlier, when a pool is
+closed. Tables that finalizers may meet are changed by single operations that the GIL makes atomic: no lock is held
+here, ever.
+
+A wedged worker never wakes anyone. Who waits for one of its transfers therefore bounds the wait: see `Watched`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Generator
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _engine
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Register", "Watched", "after_fork_in_child", "block", "release_idle", "steps", "until", "until_or_timeout"]
+
+Register = Callable[[_engine.Waiter, int], bool]
+"""What a source offers: register a waiter for the conditions of a mask. True: one holds, nothing was registered."""
+
+
+class Watched(Protocol):
+    """Something whose worker may be wedged inside libcurl, so that nobody but the waiter can notice."""
+
+    def seconds_to_overdue(self) -> float | None:
+        """Seconds until `fail_overdue` may have something to do; None: never."""
+
+    def fail_overdue(self) -> None:
+        """Fail what is more than a second past its deadline; that wakes whoever waits for it."""
+
+
+# ---------------------------------------------------------------------------------------------------- blocked threads
+
+
+class _Thread(threading.local):
+    """Wake queues of this thread that nobody waits on: normally one.
+
+    A list, because a wait can be interrupted by a signal's Python handler that waits itself: it must not empty the
+    queue of the wait below it.
+    """
+
+    def __init__(self) -> None:
+        self.free: list[_engine.WakeQueue] = []
+
+
+_thread = _Thread()
+
+
+def block(register: Register, mask: int, timeout: float | None = None, watched: Watched | None = None) -> bool:
+    """Block the calling thread until a condition in `mask` holds; False when `timeout` seconds are over first.
+
+    Ctrl-C interrupts it on the main thread: KeyboardInterrupt is raised with nothing left registered.
+    """
+    free = _thread.free
+    queue = free.pop() if free else _engine.WakeQueue()
+    try:
+        waiter = _engine.Waiter(queue)
+        if register(waiter, mask):
+            return True
+        try:
+            return _block(queue, waiter, timeout, watched)
+        except BaseException:
+            waiter.cancel()
+            raise
+    finally:
+        free.append(queue)
+
+
+def _block(queue: _engine.WakeQueue, waiter: _engine.Waiter, timeout: float | None, watched: Watched | None) -> bool:
+    deadline = None if timeout is None else monotonic() + timeout
+    left = timeout
+    while True:
+        overdue = None if watched is None else watched.seconds_to_overdue()
+        limit = left if overdue is None or (left is not None and left <= overdue) else overdue
+        if queue.wait(limit) == _engine.WOKEN:
+            # Nothing but this wait's waiter can be on the queue; an empty one is a wake-up left over from an
+            # interrupted wait.
+            if queue.drain():
+                return True
+        elif watched is not None:
+            watched.fail_overdue()
+        if deadline is not None:
+            left = deadline - monotonic()
+            if left <= 0:
+                return waiter.cancel()  # True: woken between the wait's end and here
+
+
+# ---------------------------------------------------------------------------------------------------- asyncio, uvloop
+
+
+class _LoopQueue:
+    """An asyncio loop's wake queue. Used by its loop's thread only, but for `abandon`."""
+
+    __slots__ = ("__weakref__", "loop", "pid", "queue", "timer", "timer_at", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.queue = _engine.WakeQueue()
+        self.waiting: dict[_engine.Waiter, Watched | None] = {}
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = 0.0
+        self.pid = os.getpid()
+        loop.add_reader(self.queue.fileno(), self.wake)
+
+    def wake(self) -> None:
+        waiting = self.waiting
+        for waiter in self.queue.drain():
+            waiting.pop(waiter, None)
+            future = waiter.token
+            if not future.done():  # its task may have been cancelled since
+                future.set_result(None)
+
+    def watch(self, watched: Watched) -> None:
+        """Have the one timer fire no later than `watched` may be overdue."""
+        seconds = watched.seconds_to_overdue()
+        if seconds is None:
+            return
+        at = monotonic() + seconds
+        if self.timer is not None:
+            if self.timer_at <= at:
+                return
+            self.timer.cancel()
+        self.timer = self.loop.call_later(seconds, self.look)
+        self.timer_at = at
+
+    def look(self) -> None:
+        self.timer = None
+        watched = [each for each in self.waiting.values() if each is not None]
+        for each in watched:
+            each.fail_overdue()
+        for each in watched:
+            self.watch(each)
+
+    def release(self) -> None:
+        """Close it unless somebody waits. Thread: the loop's."""
+        if self.waiting or self.pid != os.getpid():  # in a forked child the loop's epoll set is the parent's too
+            return
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self.queue.fileno())
+        _by_loop.pop(id(self.loop), None)
+        self.queue.close()
+
+    def abandon(self) -> None:
+        """Close it although waiters are registered: its loop is closed. Any thread."""
+        for waiter in list(self.waiting):
+            waiter.cancel()
+        self.waiting.clear()
+        _by_loop.pop(id(self.loop), None)
+        self.queue.close()
+
+
+class _LoopQueueRef(weakref.ref[_LoopQueue]):
+    __slots__ = ("key",)
+    key: int  # set by _adopt
+
+
+_by_loop: dict[int, _LoopQueueRef] = {}
+"""By id() of the loop. The weak reference makes the loop's reader the only owner of the queue."""
+
+_get_running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+
+def _gone(ref: _LoopQueueRef) -> None:
+    if _by_loop.get(ref.key) is ref:
+        _by_loop.pop(ref.key, None)
+
+
+def _adopt(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
+    """Make a loop's queue, and clean up after loops that were closed while somebody waited."""
+    _sweep()
+    queue = _LoopQueue(loop)
+    ref = _LoopQueueRef(queue, _gone)
+    ref.key = id(loop)
+    _by_loop[ref.key] = ref
+    return queue
+
+
+def _sweep() -> None:
+    for ref in list(_by_loop.values()):
+        queue = ref()
+        if queue is not None and queue.loop.is_closed():
+            queue.abandon()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    global _get_running_loop
+    if _get_running_loop is None:  # importing asyncio costs more than the rest of katipo
+        from asyncio import get_running_loop
+
+        _get_running_loop = get_running_loop
+    return _get_running_loop()
+
+
+def steps(register: Register, mask: int, watched: Watched | None = None) -> Generator[Any, Any, None]:
+    """Wait in the running event loop until a condition in `mask` holds.
+
+    Cancelled, it leaves nothing registered, and it is as if nobody had waited; but a mailbox's waiter may have been
+    woken by then, so its caller must pass the news on.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and _in_trio_task(trio):
+        yield from _until_in_trio(trio, register, mask, watched).__await__()
+        return
+    loop = _running_loop()
+    ref = _by_loop.get(id(loop))
+    mine = ref() if ref is not None else None
+    if mine is None or mine.loop is not loop:
+        mine = _adopt(loop)
+    future = loop.create_future()
+    waiter = _engine.Waiter(mine.queue, future)
+    if register(waiter, mask):
+        return
+    mine.waiting[waiter] = watched
+    try:
+        if watched is not None:
+            mine.watch(watched)
+        yield from future
+    except BaseException:
+        waiter.cancel()
+        mine.waiting.pop(waiter, None)
+        raise
+
+
+until = types.coroutine(steps)
+"""`steps` to be awaited; itself it is for `yield from` in an `__await__`."""
+
+
+async def until_or_timeout(register: Register, mask: int, timeout: float | None) -> bool:
+    """As `until`; False when `timeout` seconds are over first. Costs a task: for the rare waits."""
+    if timeout is None:
+        await until(register, mask)
+        return True
+    trio = sys.modules.get("trio")
+    if trio is not None and _in_trio_task(trio):
+        with trio.move_on_after(timeout):
+            await until(register, mask)
+            return True
+        return False
+    import asyncio
+
+    async def wait() -> None:
+        await until(register, mask)
+
+    try:
+        await asyncio.wait_for(wait(), timeout)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------- trio
+# trio is looked at only where the caller has imported it, hence the `Any`s.
+
+
+class _TrioQueue:
+    """A trio run's wake queue and the system task that reads it."""
+
+    __slots__ = ("queue", "scope", "trio", "waiting")
+
+    def __init__(self, trio: Any) -> None:
+        self.trio = trio
+        self.queue = _engine.WakeQueue()
+        self.waiting: dict[_engine.Waiter, Watched | None] = {}
+        self.scope: Any = trio.CancelScope()
+
+    async def pump(self) -> None:
+        """Until the run ends, or `release` found nobody waiting."""
+        lowlevel = self.trio.lowlevel
+        try:
+            while True:
+                self.scope = self.trio.CancelScope()
+                for watched in self.waiting.values():
+                    self.watch(watched)
+                with self.scope:
+                    await lowlevel.wait_readable(self.queue.fileno())
+                for waiter in self.queue.drain():
+                    if self.waiting.pop(waiter, self) is not self:
+                        lowlevel.reschedule(waiter.token)
+                if self.scope.cancelled_caught:
+                    for watched in list(self.waiting.values()):
+                        if watched is not None:
+                            watched.fail_overdue()
+                    if not self.waiting:
+                        return
+        finally:
+            _trio_run(self.trio).set(None)
+            self.queue.close()
+
+    def watch(self, watched: Watched | None) -> None:
+        seconds = None if watched is None else watched.seconds_to_overdue()
+        if seconds is not None:
+            self.scope.deadline = min(self.scope.deadline, self.trio.current_time() + seconds)
+
+    def release(self) -> None:
+        if not self.waiting:
+            self.scope.cancel()
+
+
+_trio_run_variable: Any = None
+
+
+def _trio_run(trio: Any) -> Any:
+    """The variable, one value per trio run, that holds its queue."""
+    global _trio_run_variable
+    if _trio_run_variable is None:
+        _trio_run_variable = trio.lowlevel.RunVar("katipo wake queue", default=None)
+    return _trio_run_variable
+
+
+def _in_trio_task(trio: Any) -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except (RuntimeError, AttributeError):  # AttributeError: trio is just being imported
+        return False
+    return True
+
+
+async def _until_in_trio(trio: Any, register: Register, mask: int, watched: Watched | None) -> None:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    variable = _trio_run(trio)
+    mine: _TrioQueue | None = variable.get()
+    if mine is None:
+        mine = _TrioQueue(trio)
+        variable.set(mine)
+        trio.lowlevel.spawn_system_task(mine.pump)
+    waiter = _engine.Waiter(mine.queue, trio.lowlevel.current_task())
+    if register(waiter, mask):
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return
+    mine.waiting[waiter] = watched
+    mine.watch(watched)
+
+    def abort(_: object) -> Any:
+        waiter.cancel()
+        mine.waiting.pop(waiter, None)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+# ---------------------------------------------------------------------------------------------------- cleaning up
+
+
+def release_idle() -> None:
+    """Give back the queues that nobody waits on: the calling thread's, loops', a trio run's. For a closing pool."""
+    _thread.free.clear()
+    _sweep()
+    trio = sys.modules.get("trio")
+    if trio is not None and _in_trio_task(trio):
+        mine: _TrioQueue | None = _trio_run(trio).get()
+        if mine is not None:
+            mine.release()
+    if not _by_loop:
+        return
+    try:
+        running: object = _running_loop()
+    except RuntimeError:
+        running = None
+    for ref in list(_by_loop.values()):
+        queue = ref()
+        if queue is None:
+            continue
+        if queue.loop is running:
+            queue.release()
+            continue
+        try:
+            queue.loop.call_soon_threadsafe(queue.release)
+        except RuntimeError:  # closed since: its queue went with it
+            continue
+
+
+def after_fork_in_child() -> None:
+    """Let go of what the parent's loops and blocked threads waited with. After the engine's own hook."""
+    global _thread
+    _thread = _Thread()
+    _by_loop.clear()

@@ -1,0 +1,1 @@
+"""Servers, certificates and helpers for the suites. README.md beside this file lists fixtures and routes."""
