@@ -1,4 +1,4 @@
-"""Compares katipo with other clients in one run: `python -m benchmarks.compare [--quick]`. README.md says how to read it."""
+"""Compares katipo with other clients in one run: `python -m benchmarks.compare`. README.md says how to read it."""
 
 import argparse
 import contextlib
@@ -35,7 +35,8 @@ class ClientProcess:
 
     def measure(self, order: Order) -> Figures:
         """Run one round; raises RuntimeError when the client has died, its traceback being on standard error."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asdict(order)) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -55,7 +56,7 @@ class ClientProcess:
 class Results:
     """Figures by scenario and client, one per round."""
 
-    figures: dict[str, dict[str, list[Figures]]] = field(default_factory=dict)
+    figures: dict[str, dict[str, list[Figures]]] = field(default_factory=dict[str, dict[str, list[Figures]]])
 
     def add(self, scenario: str, client: str, figures: Figures) -> None:
         """Append the next round's figures."""
@@ -74,10 +75,10 @@ def _orders(quick: bool, found: servers.Servers, wanted: Sequence[str]) -> Itera
     effort = _QUICK if quick else _FULL
     for name in wanted:
         scenario = SCENARIOS[name]
-        base = found.plain if scenario.server == "plain" else found.http2
-        if base is not None:
-            authority = found.authority if base.startswith("https") else None
-            yield scenario, Order(name, base, authority, effort.seconds, effort.size)
+        server = found.plain if scenario.server == "plain" else found.http2
+        if server is not None:
+            authority = found.authority if server.base.startswith("https") else None
+            yield scenario, Order(name, server.base, authority, server.process, effort.seconds, effort.size)
 
 
 def run(names: Sequence[str], wanted: Sequence[str], rounds: int, quick: bool) -> Results:
@@ -120,7 +121,8 @@ def table(scenario: Scenario, by_client: dict[str, list[Figures]]) -> str:
     requests = scenario.unit == "requests"
     bases = [base for base in _BASES if base in by_client]
     units = ["requests/s", "CPU us/request"] if requests else ["MB/s", "CPU s/GB"]
-    header = ["client", *units, *(f"{what} : {base}" for base in bases for what in ("rate", "CPU")), "spread"]
+    ratios = [f"{what} : {base}" for base in bases for what in ("rate", "CPU")]
+    header = ["client", *units, *ratios, "spread", "server busy"]
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, rounds in sorted(by_client.items(), key=lambda item: -statistics.median(map(_rate, item[1]))):
         rates = [_rate(figures) for figures in rounds]
@@ -128,14 +130,17 @@ def table(scenario: Scenario, by_client: dict[str, list[Figures]]) -> str:
         row = [name, f"{rate:,.0f}" if requests else f"{rate / 1e6:,.0f}", f"{cost * (1e6 if requests else 1e9):,.2f}"]
         for base in bases:
             row += [_ratio(rounds, by_client[base], of_cost=of_cost) for of_cost in (False, True)]
-        rows.append([*row, f"{(max(rates) - min(rates)) / rate:.0%}"])
+        busy = statistics.median(figures.server_cpu / figures.elapsed for figures in rounds)
+        rows.append([*row, f"{(max(rates) - min(rates)) / rate:.0%}", f"{busy:.0%}"])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ("| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in rows)
-    return f"### {scenario.title}\n\n" + "\n".join(lines) + "\n"
+    padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return f"### {scenario.title}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in padded)
 
 
 def _heading(rounds: int) -> str:
-    where = "servers and clients share the only core" if SHARED else f"server on core {SERVER_CORE}, client on {CLIENT_CORE}"
+    where = f"server on core {SERVER_CORE}, client on core {CLIENT_CORE}"
+    if SHARED:
+        where = "servers and clients share the only core: the rates mean nothing"
     return f"Python {platform.python_version()}, {where}, medians over {rounds} rounds.\n"
 
 
@@ -160,8 +165,8 @@ def main() -> None:
     if missing := [name for name in options.clients.split(",") if name not in available] if options.clients else []:
         sys.exit(f"not installed: {', '.join(missing)}")
     rounds = options.rounds or (2 if options.quick else 5)
-    if os.getloadavg()[0] > 0.5:
-        print(f"something else is running (load {os.getloadavg()[0]:.1f}): only the ratios mean anything", file=sys.stderr)
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"something else is running here (load {load:.1f}): expect a large spread", file=sys.stderr)
     started = time.monotonic()
     results = run(names, wanted, rounds, options.quick)
     print(_heading(rounds))
@@ -170,7 +175,7 @@ def main() -> None:
     print(f"{time.monotonic() - started:.0f} s in all", file=sys.stderr)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({s: {c: [asdict(f) for f in fs] for c, fs in cs.items()} for s, cs in results.figures.items()}, file)
+            json.dump(results.figures, file, default=asdict)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The process of one client: takes scenarios as lines of JSON on standard input and answers each with its figures.
 
-Run by `compare`, pinned to the clients' core. A fresh session is made for every round, and warmed up before the clock runs.
+Run by `compare`, pinned to the clients' core. A fresh session is made for every round, and warmed up before the clock
+runs.
 """
 
 import asyncio
 import gc
 import json
 import os
+import pathlib
 import resource
 import sys
 import time
@@ -23,17 +25,19 @@ class Order:
     scenario: str
     base: str
     authority: str | None
+    server: int
     seconds: float
     size: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What it took: requests or bytes, wall clock and CPU (user and system of this process), both in seconds."""
+    """What it took: requests or bytes; seconds of wall clock, and of CPU (user and system) of client and server."""
 
     amount: int
     elapsed: float
     cpu: float
+    server_cpu: float
 
 
 def _cpu_seconds() -> float:
@@ -41,14 +45,21 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _cpu_seconds_of(process: int) -> float:
+    """Return another process's CPU time so far; counted in ticks of 10 ms."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _measure(adapter: type[clients.Adapter], order: Order) -> Figures:
     scenario = SCENARIOS[order.scenario]
     async with adapter(order.authority) as client:
         await scenario.warm_up(client, order.base)
         gc.collect()
-        cpu, start = _cpu_seconds(), time.perf_counter()
+        server_cpu, cpu, start = _cpu_seconds_of(order.server), _cpu_seconds(), time.perf_counter()
         amount = await scenario.run(client, order.base, Effort(order.seconds, order.size))
-        return Figures(amount, time.perf_counter() - start, _cpu_seconds() - cpu)
+        elapsed, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+        return Figures(amount, elapsed, cpu, _cpu_seconds_of(order.server) - server_cpu)
 
 
 def main(name: str) -> None:

@@ -1,7 +1,8 @@
 """The clients under measurement: one module each, with a class `Client` that does as `Adapter` says.
 
-An adapter is what a careful user of that client would write: one session for everything, handles and connections reused,
-no option that makes it do more than the others. A response's body always arrives in Python and is counted there.
+An adapter is what a careful user of that client would write: one session for everything, handles and connections
+reused, no option that makes it do more than the others. A response's body always arrives in Python and is counted
+there.
 """
 
 import importlib
@@ -29,7 +30,7 @@ class Adapter(Protocol):
     """What a scenario asks of a client; every method returns a number of bytes, which the scenario checks."""
 
     def __init__(self, authority: str | None) -> None:
-        """`authority`: a file with the CA that signed the servers' certificates; None where no TLS is spoken."""
+        """Take the file with the CA that signed the servers' certificates; None where no TLS is spoken."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -39,12 +40,15 @@ class Adapter(Protocol):
 
     async def get(self, url: str) -> int:
         """GET, buffered: the length of the body."""
+        ...
 
     async def download(self, url: str, pause: Pause | None = None) -> int:
         """GET, streamed and thrown away chunk by chunk: the length of the body."""
+        ...
 
     async def upload(self, url: str, piece: bytes, count: int) -> int:
         """POST a streamed body of `count` times `piece`, its length not announced: the length that the server saw."""
+        ...
 
 
 def installed() -> list[str]:

@@ -15,7 +15,7 @@ class Client:
 
     def __init__(self, authority: str | None) -> None:
         self._pool = katipo.Pool()
-        self._options: katipo.AsyncRequestOptions = {"cacert": authority} if authority else {}
+        self._options: katipo.RequestOptions = {"cacert": authority} if authority else {}
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,5 +1,8 @@
 """wreq, a client in Rust."""
 
+# pyright: reportUnknownMemberType=false
+# Its annotations name types that pyright cannot resolve.
+
 import pathlib
 from collections.abc import AsyncGenerator
 from types import TracebackType

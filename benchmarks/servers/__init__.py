@@ -1,6 +1,6 @@
 """Starts and stops the servers: the C origin, a TLS relay before it, and nginx for HTTP/2 where it is installed.
 
-Every server runs on its own core, is told to listen on any free port of the loopback interface, and ends with its context.
+Every server runs on the servers' core, listens on a free port of the loopback interface, and ends with its context.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import trustme
@@ -22,30 +22,38 @@ _SOURCE = pathlib.Path(__file__).with_name("origin.c")
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Base URLs by kind, and the file with the authority that signed the certificates."""
+class Server:
+    """A base URL and the process that serves it."""
 
-    plain: str
-    tls: str
-    http2: str | None
+    base: str
+    process: int
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers by kind, and the file with the authority that signed the certificates."""
+
+    plain: Server
+    tls: Server
+    http2: Server | None
     authority: str
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Servers]:
+def running() -> Generator[Servers, None, None]:
     """Run every server that this machine can run; raises RuntimeError where there is no C compiler."""
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="katipo-bench-")))
-        origin = stack.enter_context(_child([str(_compile(folder))]))
+        origin, origin_id = stack.enter_context(_child([str(_compile(folder))]))
         certificate = _certificate(folder)
-        relay = stack.enter_context(
+        relay, relay_id = stack.enter_context(
             _child([sys.executable, "-m", "benchmarks.servers.tls_relay", str(origin), str(certificate)])
         )
         http2 = stack.enter_context(nginx.running(folder, certificate)) if shutil.which("nginx") else None
         yield Servers(
-            plain=f"http://127.0.0.1:{origin}",
-            tls=f"https://127.0.0.1:{relay}",
-            http2=f"https://127.0.0.1:{http2}" if http2 else None,
+            plain=Server(f"http://127.0.0.1:{origin}", origin_id),
+            tls=Server(f"https://127.0.0.1:{relay}", relay_id),
+            http2=Server(f"https://127.0.0.1:{http2[0]}", http2[1]) if http2 else None,
             authority=str(folder / "authority.pem"),
         )
 
@@ -70,13 +78,14 @@ def _certificate(folder: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _child(command: list[str]) -> Iterator[int]:
-    """Run a server that prints its port and ends when its standard input does; yields the port."""
+def _child(command: list[str]) -> Generator[tuple[int, int], None, None]:
+    """Run a server that prints its port and ends when its standard input does; yields the port and the process id."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=on_core(SERVER_CORE)
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            yield int(process.stdout.readline())
+            yield int(process.stdout.readline()), process.pid
         finally:
             process.stdin.close()

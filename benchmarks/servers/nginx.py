@@ -1,11 +1,11 @@
-"""nginx as an HTTP/2 server over TLS, for the one scenario that wants it; runs without root and without its master process."""
+"""nginx as an HTTP/2 server over TLS, for the one scenario that wants it; runs without root, as one process."""
 
 import contextlib
 import pathlib
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from benchmarks.cores import SERVER_CORE, on_core
 
@@ -26,8 +26,8 @@ http {{
 
 
 @contextlib.contextmanager
-def running(folder: pathlib.Path, certificate: pathlib.Path) -> Iterator[int]:
-    """Run nginx and yield its port once it accepts connections."""
+def running(folder: pathlib.Path, certificate: pathlib.Path) -> Generator[tuple[int, int], None, None]:
+    """Run nginx and yield its port and process id once it accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     path = folder / "nginx.conf"
@@ -39,7 +39,7 @@ def running(folder: pathlib.Path, certificate: pathlib.Path) -> Iterator[int]:
     )
     try:
         _wait_until_accepting(process, port)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait()

@@ -1,11 +1,13 @@
-"""A TLS relay before the origin, for what must work where there is no nginx: python -m benchmarks.servers.tls_relay PORT PEM.
+"""A TLS relay before the origin, in plain Python: `python -m benchmarks.servers.tls_relay ORIGIN_PORT CERTIFICATE`.
 
-Not fast, and not meant for measurements of speed. Prints its port and runs until standard input is closed.
+Not fast, and not meant for measurements of speed: for what must work where there is no nginx. Prints its port and runs
+until standard input is closed.
 """
 
 import asyncio
 import contextlib
 import functools
+import os
 import ssl
 import sys
 
@@ -30,9 +32,10 @@ async def _main(origin: int, certificate: str) -> None:
         functools.partial(_relay, origin), "127.0.0.1", 0, ssl=context, backlog=4096, ssl_handshake_timeout=60
     )
     print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: ended.done() or ended.set_result(None))
-    await ended
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    os._exit(0)  # a thousand connections' tasks need not be cancelled one by one
 
 
 if __name__ == "__main__":

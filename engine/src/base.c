@@ -77,6 +77,39 @@ char *mem_copy(const void *data, size_t size) {
     return p;
 }
 
+/* Blocks lock. 16 of them, 2 MiB: two default windows; arbitrary. */
+static void *kept_blocks[16];
+static int kept_count;
+
+void *block_alloc(void) {
+    void *block = NULL;
+    lock(LOCK_BLOCKS, NULL);
+    if (kept_count) block = kept_blocks[--kept_count];
+    unlock(LOCK_BLOCKS, NULL);
+    return block ? block : mem_alloc(LARGE_BLOCK);
+}
+
+void block_free(void *block) {
+    lock(LOCK_BLOCKS, NULL);
+    if (kept_count < (int)(sizeof kept_blocks / sizeof *kept_blocks)) {
+        kept_blocks[kept_count++] = block;
+        block = NULL;
+    }
+    unlock(LOCK_BLOCKS, NULL);
+    free(block);
+}
+
+void blocks_trim(void) {
+    void *block;
+    do {
+        block = NULL;
+        lock(LOCK_BLOCKS, NULL);
+        if (kept_count) block = kept_blocks[--kept_count];
+        unlock(LOCK_BLOCKS, NULL);
+        free(block);
+    } while (block);
+}
+
 bool buffer_reserve(buffer *b, size_t room) {
     if (room <= b->room) return true;
     char *data = mem_realloc(b->data, room);
@@ -106,9 +139,9 @@ void buffer_clear(buffer *b) {
 
 /* Stripes of each kind, in lock order. 64 for records, of which thousands are alive; the others are few. The numbers are
  * arbitrary powers of two. */
-static const unsigned char stripes[] = {1, 8, 64, 16, 16, 8, 16, 1};
-#define STRIPES_TOTAL (1 + 8 + 64 + 16 + 16 + 8 + 16 + 1)
-static const unsigned char first_stripe[] = {0, 1, 9, 73, 89, 105, 113, 129};
+static const unsigned char stripes[] = {1, 8, 64, 16, 16, 8, 16, 1, 1};
+#define STRIPES_TOTAL (1 + 8 + 64 + 16 + 16 + 8 + 16 + 1 + 1)
+static const unsigned char first_stripe[] = {0, 1, 9, 73, 89, 105, 113, 129, 130};
 static struct {
     pthread_mutex_t mutex;
     char pad[128 - sizeof(pthread_mutex_t)]; /* a cache line (pair) of its own each */

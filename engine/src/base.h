@@ -12,6 +12,7 @@
  *     turns      a pool's origins, slots and waiting transfers
  *     command    a worker's command list
  *     log        the verbose lines
+ *     blocks     the large blocks that are kept
  *
  * A thread holds at most one stripe of each kind, takes them in this order, and never calls libcurl, waits, or calls into
  * Python while holding one. What breaks otherwise: a worker that runs a callback with a lock held would block the thread
@@ -84,11 +85,18 @@ char *mem_copy(const void *data, size_t size); /* NUL-terminated */
 void mem_fail_next(void);                      /* this thread's next allocation fails */
 bool mem_failed(void);                         /* whether one has, since the last call */
 
-typedef enum { LOCK_REGISTRY, LOCK_POOL, LOCK_RECORD, LOCK_MAILBOX, LOCK_QUEUE, LOCK_TURNS, LOCK_COMMAND, LOCK_LOG } lock_kind;
+typedef enum { LOCK_REGISTRY, LOCK_POOL, LOCK_RECORD, LOCK_MAILBOX, LOCK_QUEUE, LOCK_TURNS, LOCK_COMMAND, LOCK_LOG, LOCK_BLOCKS } lock_kind;
 void lock(lock_kind kind, const void *object);
 void unlock(lock_kind kind, const void *object);
 void locks_take_all(void);
 void locks_release_all(void);
+
+/* Large blocks for bodies on their way, LARGE_BLOCK bytes each, a few of which are kept for the next: fresh ones cost a page
+ * fault every 4 KiB, three quarters of the CPU of a fast download. `blocks_trim` lets go of what is kept. */
+#define LARGE_BLOCK 131072u
+void *block_alloc(void);
+void block_free(void *block);
+void blocks_trim(void);
 
 /* A growing byte buffer. */
 typedef struct {

@@ -56,6 +56,8 @@ static config_item *new_item(engine_config *c, int option) {
     config_item *item = &c->items[c->count];
     memset(item, 0, sizeof *item);
     item->option = option;
+    c->stateful |= option == CURLOPT_HSTS || option == CURLOPT_HSTS_CTRL || option == CURLOPT_ALTSVC ||
+                   option == CURLOPT_ALTSVC_CTRL;
     return item;
 }
 
@@ -64,6 +66,11 @@ bool engine_config_add_number(engine_config *c, int option, int64_t value) {
     bool is_large = option >= CURLOPTTYPE_OFF_T && option < CURLOPTTYPE_BLOB;
     if (!is_long && !is_large) return false;
     if (is_long && (long)value != value) return false;
+    if (option == CURLOPT_HTTP_VERSION) c->http_version = (int)value;
+    if (option == CURLOPT_PIPEWAIT) {
+        c->pipewait = value != 0;
+        return true;
+    }
     config_item *item = new_item(c, option);
     if (!item) return false;
     item->kind = is_long ? ITEM_NUMBER : ITEM_LARGE;

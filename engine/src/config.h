@@ -22,6 +22,10 @@ struct engine_config {
     size_t identity_size;
     config_item *items;
     size_t count, room;
+    bool pipewait;     /* CURLOPT_PIPEWAIT: applied where multiplexing is possible (transfer.c) */
+    int http_version;  /* CURLOPT_HTTP_VERSION; 0: not given */
+    bool stateful;     /* has an option that makes an easy handle remember something (HSTS, alt-svc) */
+    _Atomic long used; /* transfers that it was applied to */
 };
 
 void config_ref(engine_config *config);

@@ -1,5 +1,7 @@
 #include "curl_driver.h"
 
+#include "config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -166,8 +168,34 @@ driver *driver_new(const driver_options *options) {
 
 poller *driver_poller(driver *d) { return d->poller; }
 
+static void drop_spare(multi *m, int i) {
+    lc.curl_easy_cleanup(m->spares[i].easy);
+    count_down(ENGINE_COUNT_EASIES);
+    engine_config_unref(m->spares[i].config);
+    memmove(&m->spares[i], &m->spares[i + 1], (size_t)(--m->spare_count - i) * sizeof *m->spares);
+}
+
+void driver_spare(multi *m, CURL *easy, engine_config *config) {
+    if (m->spare_count == SPARES_MOST) drop_spare(m, 0);
+    config_ref(config);
+    m->spares[m->spare_count++] = (spare_easy){easy, config};
+}
+
+/* Only the latest are looked at: a program that uses many configurations in turn finds none, at no cost. */
+CURL *driver_take_spare(multi *m, const engine_config *config) {
+    for (int i = m->spare_count - 1; i >= 0 && i >= m->spare_count - 4; i--) {
+        if (m->spares[i].config != config) continue;
+        CURL *easy = m->spares[i].easy;
+        engine_config_unref(m->spares[i].config);
+        m->spares[i] = m->spares[--m->spare_count];
+        return easy;
+    }
+    return NULL;
+}
+
 static void multi_free(multi *m) {
     driver *d = m->driver;
+    while (m->spare_count) drop_spare(m, m->spare_count - 1);
     lc.curl_multi_cleanup(m->handle);
     node_remove(&m->in_driver);
     d->multi_count--;

@@ -8,6 +8,15 @@
 #include "poller.h"
 
 typedef struct driver driver;
+struct engine_config;
+
+#define SPARES_MOST 64 /* about 8 KiB each; arbitrary */
+
+/* An easy handle that carries the options of a configuration and nothing else. */
+typedef struct {
+    CURL *easy;
+    engine_config *config; /* a reference */
+} spare_easy;
 
 /* One multi handle: the connections of one identity. */
 typedef struct multi {
@@ -23,6 +32,9 @@ typedef struct multi {
     /* Connections seen to speak HTTP/2 or 3, the latest of them, by id (see transfer.c). */
     int64_t multiplexed[256];
     unsigned multiplexed_next;
+    /* Easy handles to be used again, the latest last (see transfer.c). */
+    spare_easy spares[SPARES_MOST];
+    int spare_count;
 } multi;
 
 typedef struct {
@@ -43,6 +55,9 @@ multi *driver_multi(driver *d, const char *identity, size_t size);
 /* 0 or a CURLMcode; anything but 0 is fatal for the worker. */
 int driver_add(multi *m, CURL *easy);
 int driver_remove(multi *m, CURL *easy);
+/* Keep an easy handle that was removed, for the next transfer of the same configuration; take such a one, or NULL. */
+void driver_spare(multi *m, CURL *easy, engine_config *config);
+CURL *driver_take_spare(multi *m, const engine_config *config);
 /* Let libcurl look at its timers now. */
 int driver_kick(multi *m);
 /* Close the identity's idle connections, as far as this libcurl can. */

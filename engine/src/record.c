@@ -9,9 +9,11 @@
 #include "worker.h"
 
 /* Chunk buffers double from 4 KiB while the consumer is behind, to 256 KiB, and shrink back once it has caught up: HTTP/3
- * delivers 1.4 KB at a time, and a fast HTTP/1 stream 16 KB. The two ends are arbitrary. */
+ * delivers 1.4 KB at a time. A delivery as large as libcurl makes them (16 KiB) is one of many on a fast stream, and has a
+ * large one at once. The ends are arbitrary. */
 #define CHUNK_LEAST 4096u
-#define CHUNK_MOST 262144u
+#define CHUNK_MOST (LARGE_BLOCK - sizeof(chunk))
+#define LARGE_DELIVERY 16384u
 #define UNBOUNDED (INT64_MAX / 4)
 
 static int outcome_of(const engine_record *r) { return atomic_load_explicit(&r->outcome, memory_order_acquire); }
@@ -20,18 +22,16 @@ uint64_t engine_record_token(const engine_record *r) { return r->token; }
 int64_t engine_record_deadline(const engine_record *r) { return r->deadline_ns; }
 
 engine_record *record_new(const engine_request *q) {
-    engine_record *r = mem_zalloc(sizeof *r);
+    /* One allocation: the strings stand behind the record. */
+    size_t method = strlen(q->method) + 1, url = strlen(q->url) + 1, origin = strlen(q->origin) + 1;
+    engine_record *r = mem_alloc(sizeof *r + method + url + origin);
     if (!r) return NULL;
-    r->method = mem_copy(q->method, strlen(q->method));
-    r->url = mem_copy(q->url, strlen(q->url));
-    r->origin = mem_copy(q->origin, strlen(q->origin));
+    memset(r, 0, sizeof *r);
+    r->method = memcpy((char *)(r + 1), q->method, method);
+    r->url = memcpy(r->method + method, q->url, url);
+    r->origin = memcpy(r->url + url, q->origin, origin);
     bool buffered = (q->flags & ENGINE_HAS_BODY) && !(q->flags & ENGINE_STREAM_BODY);
-    if (buffered) r->body = mem_copy(q->body, (size_t)q->body_size);
-    if (!r->method || !r->url || !r->origin || (buffered && !r->body)) {
-        free(r->method);
-        free(r->url);
-        free(r->origin);
-        free(r->body);
+    if (buffered && !(r->body = mem_copy(q->body, (size_t)q->body_size))) {
         free(r);
         return NULL;
     }
@@ -65,7 +65,7 @@ void record_ref(engine_record *r) { atomic_fetch_add(&r->refs, 1); }
 static void drop_chunks(engine_record *r) {
     for (chunk *c = r->first_chunk, *next; c; c = next) {
         next = c->next;
-        free(c);
+        engine_chunk_free(c);
     }
     r->first_chunk = r->last_chunk = NULL;
     r->chunk_count = 0;
@@ -90,9 +90,6 @@ void engine_record_unref(engine_record *r) {
     buffer_clear(&r->cookies);
     buffer_clear(&r->response);
     free(r->effective_url);
-    free(r->method);
-    free(r->url);
-    free(r->origin);
     free(r->body);
     engine_config_unref(r->config);
     mailbox_unref(r->mailbox);
@@ -100,6 +97,7 @@ void engine_record_unref(engine_record *r) {
     engine_pool_unref(r->pool);
     free(r);
     count_down(ENGINE_COUNT_TRANSFERS);
+    if (!engine_counted(ENGINE_COUNT_TRANSFERS)) blocks_trim();
 }
 
 /* ---- announcing; the record lock is held */
@@ -165,8 +163,9 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
         chunk *last = r->last_chunk;
         if (!last || last->room - last->size < size) {
             if (last && r->next_room < CHUNK_MOST) r->next_room *= 2;
-            size_t room = size > r->next_room ? size : r->next_room;
-            chunk *c = mem_alloc(sizeof *c + room);
+            size_t room = size >= LARGE_DELIVERY || r->next_room > CHUNK_MOST ? CHUNK_MOST : r->next_room;
+            if (room < size) room = size;
+            chunk *c = room == CHUNK_MOST ? block_alloc() : mem_alloc(sizeof *c + room);
             if (c) {
                 c->next = NULL;
                 c->size = 0;
@@ -315,7 +314,12 @@ void engine_drop_body(engine_record *r) {
     buffer_clear(&body);
 }
 
-void engine_chunk_free(void *c) { free(c); }
+void engine_chunk_free(void *c) {
+    if (((chunk *)c)->room == CHUNK_MOST)
+        block_free(c);
+    else
+        free(c);
+}
 
 /* ---- the way up */
 

@@ -20,6 +20,7 @@ enum {
     COMMAND_BODY = 4,   /* there is body to send, or its end */
     COMMAND_CREDIT = 8, /* there is credit again */
     COMMAND_GRANT = 16, /* its turn has come */
+    COMMAND_END = 32,   /* libcurl has been told of the body's end: see to it that it sends it */
 };
 
 typedef struct chunk {
@@ -45,7 +46,7 @@ struct engine_record {
     struct worker *worker;    /* a reference: where commands go */
     engine_config *config;    /* a reference */
     engine_mailbox *mailbox;  /* a reference, or NULL */
-    char *method, *url, *origin;
+    char *method, *url, *origin; /* in the record's own allocation */
     int flags;
     char *body; /* buffered body, or NULL */
     int64_t body_size;

@@ -52,6 +52,7 @@ typedef struct transfer {
     int64_t connection;      /* the last send's connection */
     long connections_before; /* NUM_CONNECTS before the last send */
     bool again;              /* sent once more by us */
+    bool clean;              /* its easy handle has learnt nothing and may serve the next transfer */
 
     /* Why a callback stopped it. */
     bool lost, too_large, no_memory, bad_response;
@@ -65,6 +66,8 @@ transfer *transfer_new(struct worker *w, engine_record *r);
 bool transfer_start(transfer *t);
 /* Something that it waited for may be there: body, credit. */
 void transfer_resume(transfer *t);
+/* The end of a streamed body was read: have libcurl send it now. */
+void transfer_push_end(transfer *t);
 /* libcurl has finished with it: settle, or send once more. False: fatal for the worker. True with *again: it goes on. */
 bool transfer_finished(transfer *t, int result, bool *again);
 /* One of its clocks may have run out. Returns true when it has, and the record is settled. */

@@ -155,6 +155,7 @@ static bool obey(worker *w, engine_record *r, unsigned commands) {
     if (!r->transfer) return true;
     if (commands & COMMAND_GRANT && !r->transfer->easy) return transfer_start(r->transfer);
     if (commands & (COMMAND_BODY | COMMAND_CREDIT)) transfer_resume(r->transfer);
+    if (commands & COMMAND_END) transfer_push_end(r->transfer);
     return true;
 }
 
@@ -298,6 +299,17 @@ static void settle_all(worker *w, int outcome, const char *detail) {
     while (!node_empty(&w->records)) let_go(w, CONTAINER(w->records.next, engine_record, in_worker));
 }
 
+/* As `top -H` and debuggers show it; 15 characters at most. */
+static void set_name(const worker *w) {
+#ifdef __linux__
+    char name[16];
+    snprintf(name, sizeof name, "katipo-%d", w->index % 10000000);
+    pthread_setname_np(pthread_self(), name);
+#else
+    (void)w;
+#endif
+}
+
 static void *run(void *argument) {
     worker *w = argument;
     engine_pool *pool = w->pool;
@@ -305,6 +317,7 @@ static void *run(void *argument) {
     int order;
     wakes_collect();
     mem_failed();
+    set_name(w);
     do {
         park(w);
         fatal = turn_once(w);

@@ -47,6 +47,11 @@ class Library(Protocol):
     def protocols(self) -> frozenset[str]: ...
 
     @property
+    def ssl_version(self) -> str | None:
+        """As libcurl names its TLS library ("OpenSSL/3.6.0"); None where it has none."""
+        ...
+
+    @property
     def default_cainfo(self) -> str | None:
         """The CA bundle to trust where a request names none; None leaves it to libcurl."""
         ...

@@ -5,9 +5,11 @@ call does; this stub says what it looks like from Python.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from typing_extensions import Buffer
+
+Kept = TypeVar("Kept")
 
 # Kinds of message, the first item of every message tuple.
 STARTED: Final[int]
@@ -97,6 +99,10 @@ def option(name: str) -> tuple[int, int] | None:
     Kinds as in curl's options.h: 0 long, 1 values (long), 2 off_t, 3 object, 4 string, 5 slist, 6 cbptr, 7 blob, 8 function.
     """
 
+def plain_url(url: str) -> tuple[bytes, bytes] | None:
+    """What url.prepare would answer for the plain URLs that most requests have, at a tenth of its cost: a lower-case scheme
+    and host, ASCII throughout, nothing to encode, decode or normalise. None: ask url.prepare."""
+
 def counts() -> dict[str, int]:
     """The engine's live objects in this process: "pools", "workers", "transfers", "easies", "multis", "mailboxes",
     "configs", "queues", "waiters", "sockets", "wedged"."""
@@ -183,14 +189,18 @@ class Pool:
     def fault(self, index: int, how: int) -> bool:
         """Make worker `index`'s next poller call (1), allocation (2) or multi call (3) fail; False: no such worker runs."""
 
-class Transfer:
-    """One request's record, from this side. Made empty; Pool.submit fills it. `Handle` derives from it."""
+class Transfer(Generic[Kept]):
+    """One request's record, from this side. Made empty; Pool.submit fills it."""
     def __init__(self) -> None: ...
+    def keep(self, value: Kept) -> Kept:
+        """Keep a value with the transfer, the first that is given; returns the one that is kept."""
     def done(self) -> bool: ...
     def outcome(self) -> int:
         """A value of OUTCOMES; 0 while in flight."""
     def overdue(self) -> bool:
         """True when the total deadline is more than one second past and nothing has settled it: its worker is wedged."""
+    def overdue_at(self) -> float:
+        """When overdue() may become true, on time.monotonic()'s clock; infinity where the request has no total timeout."""
     def seconds_to_overdue(self) -> float | None:
         """Seconds until overdue() may become true; None where the request has no total timeout or is settled."""
     def cancel(self) -> bool:
@@ -222,10 +232,11 @@ class Mailbox:
         One waiter is woken per piece of news. A woken waiter that will not take must call pass_on().
         """
     def pass_on(self) -> None: ...
-    def seconds_to_overdue(self) -> float | None:
-        """The least that Transfer.seconds_to_overdue() would answer for the requests that reply here; None without any."""
-    def fail_overdue(self) -> None:
-        """Settle with "worker_died" each request that replies here and for which Transfer.overdue() would be true."""
+    def fail_overdue(self) -> float | None:
+        """Settle with "worker_died" each request that replies here and for which Transfer.overdue() would be true.
+
+        Returns the least that Transfer.seconds_to_overdue() would answer for those that are left; None without any.
+        """
     def close(self) -> None:
         """Cancel the requests that reply here and wake every waiter. What is queued stays to be taken.
 
@@ -254,6 +265,8 @@ class Waiter:
     """A single-shot registration: one condition on one source wakes one queue."""
 
     token: Any
+    owner: Any
+    """None, until somebody uses it."""
     def __init__(self, queue: WakeQueue, token: Any = ...) -> None: ...
     def cancel(self) -> bool:
         """Take the registration back. True: it had been woken already (and is in its queue no more)."""

@@ -12,10 +12,11 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 STARTED = <int>ENGINE_MESSAGE_STARTED
 CHUNK = <int>ENGINE_MESSAGE_CHUNK
@@ -60,6 +61,8 @@ WOKEN = 1
 TIMED_OUT = 0
 
 METRICS_FORMAT = "=13q46s2x"
+
+cdef object FOREVER = float("inf")
 
 
 cdef int64_t OVERDUE_NS = 1_000_000_000  # past its deadline a request is settled within this, or its worker is wedged
@@ -148,6 +151,109 @@ def option(name):
         raise RuntimeError("libcurl is not loaded")
     cdef bytes encoded = name.encode("ascii", "replace")
     return (number, kind) if engine_option(encoded, &number, &kind) else None
+
+
+# What may stand in a plain URL's path and query: RFC 3986's pchar, "/" and "?", but no "%", which has to be looked at.
+cdef unsigned char[128] _IN_PATH
+cdef unsigned char[128] _IN_HOST
+
+
+cdef int _mark(unsigned char *table, const char *members) except -1:
+    cdef Py_ssize_t i = 0
+    while members[i] != 0:
+        table[<unsigned char>members[i]] = 1
+        i += 1
+    return 0
+
+
+_mark(_IN_PATH, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?")
+_mark(_IN_HOST, b"abcdefghijklmnopqrstuvwxyz0123456789-.")
+
+
+cdef bint _is_address(const char *host, Py_ssize_t size):
+    """Four decimal numbers up to 255 without leading zeros."""
+    cdef Py_ssize_t i = 0
+    cdef int parts = 0
+    cdef int value, digits
+    while True:
+        value = digits = 0
+        while i < size and c"0" <= host[i] <= c"9" and digits < 4:
+            value = value * 10 + (host[i] - c"0")
+            digits += 1
+            if digits == 2 and host[i - 1] == c"0":
+                return False
+            i += 1
+        if digits == 0 or digits > 3 or value > 255:
+            return False
+        parts += 1
+        if i == size:
+            return parts == 4
+        if host[i] != c"." or parts == 4:
+            return False
+        i += 1
+
+
+cdef bint _is_plain_host(const char *host, Py_ssize_t size):
+    """Labels of letters, digits and inner hyphens, the last of which begins with a letter; or an IPv4 address."""
+    cdef Py_ssize_t i
+    cdef Py_ssize_t label = 0
+    if size == 0 or size > 253 or host[size - 1] == c"." or host[size - 1] == c"-":
+        return False
+    for i in range(size):
+        if <unsigned char>host[i] >= 128 or not _IN_HOST[<unsigned char>host[i]]:
+            return False
+        if host[i] == c".":
+            if i == label or host[i - 1] == c"-":
+                return False
+            label = i + 1
+        elif i == label and (host[i] == c"-" or (host[i] == c"x" and i + 3 < size and host[i + 1] == c"n"
+                                                 and host[i + 2] == c"-" and host[i + 3] == c"-")):
+            return False
+        elif i - label >= 63:
+            return False
+    return not c"0" <= host[label] <= c"9" or _is_address(host, size)
+
+
+def plain_url(str url not None):
+    cdef Py_ssize_t size, i, host, host_end, port_end
+    cdef long port = 0
+    if not url.isascii():
+        return None
+    cdef const char *text = PyUnicode_AsUTF8AndSize(url, &size)
+    if size > 8 and memcmp(text, b"https://", 8) == 0:
+        host, port = 8, 443
+    elif size > 7 and memcmp(text, b"http://", 7) == 0:
+        host, port = 7, 80
+    else:
+        return None
+    i = host
+    while i < size and text[i] != c":" and text[i] != c"/":
+        i += 1
+    host_end = i
+    if not _is_plain_host(text + host, host_end - host):
+        return None
+    if i < size and text[i] == c":":
+        i += 1
+        port = 0
+        if i == size or not c"1" <= text[i] <= c"9":
+            return None
+        while i < size and c"0" <= text[i] <= c"9" and port <= 65535:
+            port = port * 10 + (text[i] - c"0")
+            i += 1
+        if port > 65535:
+            return None
+    port_end = i
+    if i == size or text[i] != c"/":
+        return None
+    while i < size:
+        if not _IN_PATH[<unsigned char>text[i]]:
+            return None
+        if text[i] == c"." and text[i - 1] == c"/":
+            return None
+        i += 1
+    if port_end != host_end:
+        return PyBytes_FromStringAndSize(text, size), PyBytes_FromStringAndSize(text, port_end)
+    return PyBytes_FromStringAndSize(text, size), PyBytes_FromStringAndSize(text, host_end) + (b":443" if port == 443 else b":80")
 
 
 def counts():
@@ -344,6 +450,7 @@ cdef class Waiter:
     """While it is registered, the engine holds a reference on it."""
     cdef engine_waiter *w
     cdef public object token
+    cdef public object owner
 
     def __cinit__(self, WakeQueue queue not None, token=None):
         self.w = engine_waiter_new(queue.alive(), <void *>self)
@@ -404,6 +511,15 @@ cdef object convert(const engine_message *m):
 cdef class Transfer:
     cdef engine_record *r
     cdef object cached
+    cdef object kept
+
+    def __class_getitem__(cls, item):
+        return cls
+
+    def keep(self, value):
+        if self.kept is None:
+            self.kept = value
+        return self.kept
 
     cdef engine_record *alive(self) except NULL:
         if self.r == NULL:
@@ -419,6 +535,10 @@ cdef class Transfer:
     def overdue(self):
         cdef int64_t deadline = engine_record_deadline(self.alive())
         return deadline != 0 and engine_outcome_of(self.r) == 0 and engine_now() > deadline + OVERDUE_NS
+
+    def overdue_at(self):
+        cdef int64_t deadline = engine_record_deadline(self.alive())
+        return (deadline + OVERDUE_NS) / 1e9 if deadline else FOREVER
 
     def seconds_to_overdue(self):
         cdef int64_t deadline = engine_record_deadline(self.alive())

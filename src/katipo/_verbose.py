@@ -1,18 +1,18 @@
 """Verbose transfers' lines, from the engine's buffer to the logger `katipo.curl`, with credentials and cookies hidden.
 
-A daemon thread, started with the first verbose request, takes lines as they come. Whoever takes a verbose request's
-result flushes first, so that its lines are in the log before it goes on. The engine's functions are passed in: see
-`pool`.
+A daemon thread, started with the first verbose request, takes lines as they come, until the last pool is closed. Whoever
+takes a verbose request's result flushes first, so that its lines are in the log before it goes on. The engine's functions
+are passed in: see `pool`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from . import waiting
 from .errors import HIDDEN, is_secret_name, redact
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["VerboseLog", "hide"]
 
 Take = Callable[[], "tuple[int, list[tuple[int, bytes]]]"]
+
+_JOIN_SECONDS: Final = 1.0
+"""How long close waits for the last lines. Arbitrary: they are logged in a moment, or a log handler is stuck."""
 
 _MARKS: Final = ("*", "<", ">")
 """As curl -v writes them, by curl_infotype: text, header in, header out."""
@@ -44,37 +47,47 @@ def hide(kind: int, line: str) -> str:
     if kind == 0:
         for pattern, shown in _TEXT:
             line = pattern.sub(shown, line)
+    if line.endswith("]"):
+        return redact(line[:-1]) + "]"
     return redact(line)
 
 
 class VerboseLog:
-    """The way from the engine to the logger.
+    """The way from the engine to the logger. `take`: the engine's lines and how many were lost; `register`: its source."""
 
-    `take`: the engine's lines and how many were lost; `wait`: blocks until there are some.
-    """
-
-    def __init__(self, take: Take, wait: Callable[[], object]) -> None:
+    def __init__(self, take: Take, register: waiting.Register) -> None:
         self._take = take
-        self._wait = wait
-        self._pid = 0  # of the process that the thread runs in
+        self._register = register
         self._logger: logging.Logger | None = None
+        self._thread: threading.Thread | None = None
+        self._interrupt: waiting.Interrupt | None = None  # None: no thread runs, or it has been told to end
         # Held while lines are taken and logged, so that they stay in order and a flush means that they have been
         # logged. Reentrant, because a log handler may make a verbose request. Never taken by a finalizer.
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Start the thread, once per process. A daemon: it must not keep the program alive."""
-        if self._pid == os.getpid():
-            return
-        with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
-                threading.Thread(target=self._run, name="katipo-log", daemon=True).start()
+        """Start the thread unless it runs. A daemon: it must not keep the program alive."""
+        if self._interrupt is None:
+            with self._lock:
+                if self._interrupt is None:
+                    interrupt = self._interrupt = waiting.Interrupt()
+                    self._thread = threading.Thread(target=self._run, args=(interrupt,), name="katipo-log", daemon=True)
+                    self._thread.start()
+
+    def stop(self) -> None:
+        """Have the thread end when it has logged what is there. Takes no lock: a finalizer may call it."""
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            interrupt.set()
+
+    def join(self) -> None:
+        """Wait, for a moment, until the thread that was told to end has ended."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN_SECONDS)
 
     def flush(self) -> None:
         """Log what is there."""
-        if self._pid == 0:
-            return
         with self._lock:
             lost, lines = self._take()
             if not lines and not lost:
@@ -92,12 +105,12 @@ class VerboseLog:
             if lost:
                 logger.debug("* %d lines were lost: the log was not read in time", lost)
 
-    def _run(self) -> None:
-        while True:
-            self._wait()
+    def _run(self, interrupt: waiting.Interrupt) -> None:
+        while waiting.block_unless(self._register, interrupt):
             self.flush()
+        self.flush()
 
     def after_fork_in_child(self) -> None:
-        """The thread did not come along."""
-        self._lock = threading.RLock()  # the thread that held it may not have come along
-        self._pid = 0
+        """The thread did not come along, nor may its lock's owner have."""
+        self._lock = threading.RLock()
+        self._thread = self._interrupt = None

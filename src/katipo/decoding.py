@@ -180,17 +180,19 @@ class _BrotliDecompressor(Protocol):
 class _Brotli:
     """br (RFC 7932)."""
 
-    __slots__ = ("_brotli", "_fed", "_input", "_surplus")
+    __slots__ = ("_brotli", "_fed", "_input", "_more", "_surplus")
 
     def __init__(self) -> None:
         self._brotli = cast("_BrotliDecompressor", brotli.Decompressor())  # pyright: ignore
         self._input = _Input()
         self._surplus = memoryview(b"")  # decoded beyond what was asked for, less than one of brotli's blocks
         self._fed = False
+        # The last call filled its room: brotli may hold more output, and can_accept_more_data() speaks of input alone.
+        self._more = False
 
     @property
     def pending(self) -> bool:
-        return bool(self._surplus) or bool(self._input) or not self._brotli.can_accept_more_data()
+        return bool(self._surplus) or bool(self._input) or self._more or not self._brotli.can_accept_more_data()
 
     def feed(self, data: bytes) -> None:
         if data:
@@ -199,7 +201,7 @@ class _Brotli:
 
     def next(self, max_bytes: int) -> bytes:
         while not self._surplus:
-            if not self._brotli.can_accept_more_data():
+            if self._more or not self._brotli.can_accept_more_data():
                 data: bytes | memoryview = b""
             elif not self._input:
                 return b""
@@ -211,6 +213,7 @@ class _Brotli:
                 out = self._brotli.process(data, output_buffer_limit=_BROTLI_OUTPUT)
             except brotli.error as error:  # pyright: ignore
                 raise _error("the body is not valid brotli") from error
+            self._more = len(out) >= _BROTLI_OUTPUT and not self._brotli.is_finished()
             self._surplus = memoryview(out)
         piece = bytes(self._surplus[:max_bytes])
         self._surplus = self._surplus[max_bytes:]

@@ -11,7 +11,7 @@ engine deals with what is left of an unfinished body or an unread stream.
 from __future__ import annotations
 
 import enum
-import threading
+import sys
 from collections.abc import Callable, Generator, Hashable
 from time import monotonic
 from types import TracebackType
@@ -76,7 +76,7 @@ def failure(message: _engine.Failed, request: Request) -> Error:
     )
 
 
-class Transfer(_engine.Transfer):
+class Transfer(_engine.Transfer[Response]):
     """The engine's side of a handle."""
 
     __slots__ = ()
@@ -264,11 +264,6 @@ class Answer(enum.Enum):
     MAILED = "the mailbox given as reply_to has it"
 
 
-_settling: Final = threading.RLock()
-"""Held while a Response is made of a terminal message, so that everybody gets the same. Reentrant, because making an
-object can run a finalizer, which may look at a handle too."""
-
-
 class Handle:
     """A request in flight. Made by a pool's `async_` methods; any thread or event loop may wait on it, several times.
 
@@ -276,19 +271,14 @@ class Handle:
     `reply_to` is cancelled; any other request runs to its end.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_answer",
-        "_delivery",
-        "_flush",
-        "_iterated",
-        "_pool",
-        "_request",
-        "_response",
-        "_sends",
-        "_transfer",
-        "ref",
-    )
+    # What every handle has stands in slots; the rest has its default in the class, and costs nothing until it is set.
+    __slots__ = ("__dict__", "__weakref__", "_pool", "_request", "_transfer", "ref")
+    _answer: Answer = Answer.BUFFERED
+    _sends: bool = False
+    _delivery: Delivery | None = None
+    _flush: Callable[[], None] | None = None
+    _response: Response | None = None
+    _iterated: bool = False
 
     ref: Any
     """The caller's `ref`, or a unique int. Every message of the request carries it."""
@@ -299,21 +289,23 @@ class Handle:
         transfer: Transfer,
         request: Request,
         ref: Hashable,
-        answer: Answer,
-        sends: bool,
-        delivery: Delivery | None,
-        flush: Callable[[], None] | None,
+        answer: Answer = Answer.BUFFERED,
+        sends: bool = False,
+        delivery: Delivery | None = None,
+        flush: Callable[[], None] | None = None,
     ) -> None:
         self.ref = ref
         self._pool = pool
         self._transfer = transfer
         self._request = request
-        self._answer = answer
-        self._sends = sends
-        self._delivery = delivery
-        self._flush = flush
-        self._response: Response | None = None
-        self._iterated = False
+        if answer is not Answer.BUFFERED:
+            self._answer = answer
+        if sends:
+            self._sends = True
+        if delivery is not None:
+            self._delivery = delivery
+        if flush is not None:
+            self._flush = flush
 
     def __repr__(self) -> str:
         outcome = self._transfer.outcome()
@@ -361,7 +353,15 @@ class Handle:
             raise self._elsewhere("it cannot be awaited")
         transfer = self._transfer
         while (terminal := transfer.terminal()) is None:
-            yield from waiting.steps(transfer.register, ON_TERMINAL, transfer)
+            # waiting.steps, in line but for trio: this is where programs that do much HTTP spend their time.
+            if "trio" in sys.modules and waiting.in_trio():
+                yield from waiting.steps(transfer.register, ON_TERMINAL, transfer)
+            elif (waiter := waiting.enter(transfer.register, ON_TERMINAL, transfer)) is not None:
+                try:
+                    yield from waiter.token
+                except BaseException:
+                    waiting.leave(waiter)
+                    raise
         return self._settled(terminal)
 
     def _settled(self, terminal: _engine.Responded | _engine.Done | _engine.Failed) -> Response:
@@ -370,10 +370,9 @@ class Handle:
         parts: Any = terminal
         if parts[0] == FAILED:
             raise failure(parts, self._request)
-        with _settling:
-            if self._response is None:
-                self._response = response_of(parts, self._request)
-        return self._response
+        # Threads that come here at once all get the response of the first.
+        self._response = response = self._transfer.keep(response_of(parts, self._request))
+        return response
 
     def _elsewhere(self, what: str) -> StreamError:
         return StreamError(f"{what}: {self._answer.value}")

@@ -11,6 +11,7 @@ to it.
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic
 
 from . import _engine, waiting
@@ -22,6 +23,32 @@ from .messages import Done, Failed, Message, Responded
 __all__ = ["Mailbox", "attach", "detach", "engine_mailbox"]
 
 _TERMINAL = (Responded, Failed, Done)
+_MARGIN = 1.1
+"""Seconds past its deadline after which a request is looked at: the engine calls it overdue after one."""
+
+
+class _Overdue:
+    """When the next request that replies to a mailbox may turn out to be held by a wedged worker. See waiting.Watched."""
+
+    __slots__ = ("_box", "at")
+
+    def __init__(self, box: _engine.Mailbox) -> None:
+        self._box = box
+        self.at = inf  # monotonic seconds; too early is harmless
+
+    def expect(self, timeout_ms: int) -> None:
+        if timeout_ms > 0:
+            self.at = min(self.at, monotonic() + timeout_ms / 1000 + _MARGIN)
+
+    def overdue_at(self) -> float:
+        return self.at
+
+    def fail_overdue(self) -> None:
+        if self.at <= monotonic():
+            self.at = inf  # before the engine looks: another thread may submit meanwhile
+            seconds = self._box.fail_overdue()
+            if seconds is not None:
+                self.at = min(self.at, monotonic() + seconds + _MARGIN - 1)
 
 
 class Mailbox:
@@ -31,11 +58,12 @@ class Mailbox:
     their order. When its last reference goes it counts as closed.
     """
 
-    __slots__ = ("__weakref__", "_box", "_deliveries")
+    __slots__ = ("__weakref__", "_box", "_deliveries", "_overdue")
 
     def __init__(self) -> None:
         self._box = _engine.Mailbox()
         self._deliveries: dict[int, Delivery] = {}  # by the request's token
+        self._overdue = _Overdue(self._box)
 
     def receive(self, timeout: float | None = None) -> Message:
         """The next message; blocks the calling thread, but not the GIL, until there is one.
@@ -50,7 +78,7 @@ class Mailbox:
         while (message := self._take()) is None:
             left = None if deadline is None else max(0.0, deadline - monotonic())
             try:
-                woken = waiting.block(self._register, 0, left, self._box)
+                woken = waiting.block(self._register, 0, left, self._overdue)
             except BaseException:
                 self._box.pass_on()
                 raise
@@ -66,7 +94,7 @@ class Mailbox:
         """
         while (message := self._take()) is None:
             try:
-                await waiting.until(self._register, 0, self._box)
+                await waiting.until(self._register, 0, self._overdue)
             except BaseException:
                 self._box.pass_on()  # this one may have been woken, and nobody else for the same news
                 raise
@@ -140,8 +168,9 @@ def engine_mailbox(mailbox: Mailbox) -> _engine.Mailbox:
     return mailbox._box  # pyright: ignore[reportPrivateUsage]
 
 
-def attach(mailbox: Mailbox, token: int, delivery: Delivery) -> None:
+def attach(mailbox: Mailbox, token: int, delivery: Delivery, timeout_ms: int) -> None:
     """Before the request is submitted: its first message may be there before the call returns."""
+    mailbox._overdue.expect(timeout_ms)  # pyright: ignore[reportPrivateUsage]
     mailbox._deliveries[token] = delivery  # pyright: ignore[reportPrivateUsage]
 
 

@@ -204,7 +204,7 @@ class Compiled:
     body: bytes | None
     """b"" where "Content-Length: 0" is to be sent; None: there is none, or it is streamed."""
     body_length: int
-    """Of the buffered body, or as declared for a streamed one; -1: not known."""
+    """Of the buffered body, or as declared for a streamed one; -1: not known. 0 without a body."""
     declared_length: int
     """What a Content-Length header says of a streamed body; else -1."""
     headers: list[tuple[bytes, bytes]]
@@ -473,16 +473,23 @@ def _settle_trust(assembly: Assembly, given: Mapping[str, Any]) -> None:
         assembly.set("CAINFO", os.fsencode(library.default_cainfo))
     if capath is not None:
         assembly.set("CAPATH", capath, asked_as="capath", identity=True)
-    elif library.default_capath:
-        # With a cacert of the caller's the default directory must not be trusted. It cannot be unset, and "" is an
-        # error to OpenSSL; a directory that holds nothing does it.
-        assembly.set("CAPATH", b"/dev/null" if cacert is not None else os.fsencode(library.default_capath))
+    elif cacert is not None and _cuts_off_capath(library):
+        # Neither the default directory nor the one that libcurl was built with may be trusted beside a caller's own
+        # CAs. libcurl's cannot be unset, and "" is an error to OpenSSL; a directory that holds nothing does it.
+        assembly.set("CAPATH", b"/dev/null")
+    elif cacert is None and library.default_capath:
+        assembly.set("CAPATH", os.fsencode(library.default_capath))
     lifetime = given.get("ca_cache_timeout")
     assembly.set(
         "CA_CACHE_TIMEOUT",
         86400 if lifetime is None else lifetime,
         asked_as="" if lifetime is None else "ca_cache_timeout",
     )
+
+
+def _cuts_off_capath(library: Library) -> bool:
+    """Whether a directory that holds nothing is fine with the TLS library: OpenSSL and its kin look into it late."""
+    return (library.ssl_version or "").startswith(("OpenSSL", "LibreSSL", "BoringSSL", "AWS-LC", "quictls", "(OpenSSL"))
 
 
 def _settle_auth(assembly: Assembly, given: Mapping[str, Any]) -> None:
@@ -551,7 +558,10 @@ def _compiled(  # the parts of one call, meeting once
     compiled.max_bytes = settings.max_bytes
     compiled.body = framing.body
     compiled.declared_length = framing.declared_length
-    compiled.body_length = framing.declared_length if framing.body is None else len(framing.body)
+    if framing.body is not None:
+        compiled.body_length = len(framing.body)
+    else:
+        compiled.body_length = framing.declared_length if stream_body else 0
     compiled.headers = framing.headers
     compiled.decode = decode
     compiled.stream = stream

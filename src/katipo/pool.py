@@ -39,6 +39,9 @@ _WEDGED_SECONDS: Final = 2.0
 _CONFIGS_KEPT: Final = 256
 """As many as `options` keeps settings. Arbitrary: a program uses a handful."""
 
+_PER_REQUEST: Final = frozenset({"body", "cookiejar", "headers", "ref", "reply_to"})
+"""Options that differ from request to request: a call with one of them is compiled afresh."""
+
 _FLAGS: Final = {
     "follow": _engine.FOLLOW,
     "may_retry_auth": _engine.MAY_RETRY_AUTH,
@@ -94,25 +97,14 @@ def _at_exit() -> None:
     _log.flush()
 
 
-def _wait_for_log() -> None:
-    waiting.block(lambda waiter, mask: _engine.log_register(waiter), 0)
-
-
-_log: Final = VerboseLog(_engine.log_take, _wait_for_log)
+_log: Final = VerboseLog(_engine.log_take, lambda waiter, mask: _engine.log_register(waiter))
 
 # ---------------------------------------------------------------------------------------------------- configurations
 
-_configs: dict[Hashable, _engine.Config] = {}
-
 
 def _config_of(compiled: Compiled) -> _engine.Config:
-    key = compiled.config_key
-    if key is not None:
-        kept = _configs.get(key)
-        if kept is not None:
-            return kept
     try:
-        config = _engine.Config(
+        return _engine.Config(
             compiled.curl,
             identity=compiled.identity,
             flags=sum(_FLAGS[flag] for flag in compiled.flags),
@@ -126,11 +118,6 @@ def _config_of(compiled: Compiled) -> _engine.Config:
         )
     except ValueError as error:
         raise BadOptions(str(error)) from None
-    if key is not None:
-        if len(_configs) >= _CONFIGS_KEPT:
-            _configs.clear()
-        _configs[key] = config
-    return config
 
 
 class _Plain:
@@ -138,24 +125,13 @@ class _Plain:
 
     __slots__ = ("body", "body_length", "config", "flags", "method", "upload_window")
 
-    def __init__(self, method: bytes) -> None:
-        compiled = compile_options({}, blocking=True, method=method, library=loaded_library())
+    def __init__(self, method: bytes, compiled: Compiled, config: _engine.Config) -> None:
         self.method = method.decode("ascii")
-        self.config = _config_of(compiled)
+        self.config = config
         self.body = compiled.body
         self.body_length = compiled.body_length
         self.flags = 0 if compiled.body is None else _engine.HAS_BODY
         self.upload_window = compiled.upload_window
-
-
-_plain: dict[bytes, _Plain] = {}
-
-
-def _plain_of(method: bytes) -> _Plain:
-    plain = _Plain(method)
-    if len(_plain) < _CONFIGS_KEPT:
-        _plain[method] = plain
-    return plain
 
 
 def _flags_of(compiled: Compiled) -> int:
@@ -219,7 +195,7 @@ class Pool:
         ImportError: there is no libcurl to load.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_engine", "_name")
+    __slots__ = ("__weakref__", "_closed", "_configs", "_engine", "_kept", "_name", "_plain")
 
     def __init__(
         self,
@@ -247,6 +223,10 @@ class Pool:
         self._closed = False
         self._name = name
         self._engine = _engine.Pool(**options)
+        self._configs: dict[Hashable, _engine.Config] = {}
+        self._plain: dict[bytes, _Plain] = {}
+        self._kept: dict[Hashable, tuple[Compiled, _engine.Config]] = {}
+        waiting.pool_opened(self)
 
     def __repr__(self) -> str:
         counts = self.statistics()
@@ -312,38 +292,36 @@ class Pool:
             BadOptions, InvalidURL, UnsupportedProtocol, Overload, PoolClosed: nothing was sent.
         """
         has_body = "body" in options or "stream_body" in options
-        return self._start(check_method(method, has_body=has_body), url, options)
+        checked = check_method(method, has_body=has_body)
+        return self._submit(checked, url, options, False) if options else self._submit_plain(checked, url)
 
     def async_get(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with GET."""
-        return self._start(b"GET", url, options)
+        return self._submit(b"GET", url, options, False) if options else self._submit_plain(b"GET", url)
 
     def async_post(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with POST."""
-        return self._start(b"POST", url, options)
+        return self._submit(b"POST", url, options, False) if options else self._submit_plain(b"POST", url)
 
     def async_put(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with PUT."""
-        return self._start(b"PUT", url, options)
+        return self._submit(b"PUT", url, options, False) if options else self._submit_plain(b"PUT", url)
 
     def async_patch(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with PATCH."""
-        return self._start(b"PATCH", url, options)
+        return self._submit(b"PATCH", url, options, False) if options else self._submit_plain(b"PATCH", url)
 
     def async_delete(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with DELETE."""
-        return self._start(b"DELETE", url, options)
+        return self._submit(b"DELETE", url, options, False) if options else self._submit_plain(b"DELETE", url)
 
     def async_head(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with HEAD."""
-        return self._start(b"HEAD", url, options)
+        return self._submit(b"HEAD", url, options, False) if options else self._submit_plain(b"HEAD", url)
 
     def async_options(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with OPTIONS."""
-        return self._start(b"OPTIONS", url, options)
-
-    def _start(self, method: bytes, url: str | URL, options: AsyncRequestOptions) -> Handle:
-        return self._submit(method, url, options, False) if options else self._submit_plain(method, url)
+        return self._submit(b"OPTIONS", url, options, False) if options else self._submit_plain(b"OPTIONS", url)
 
     # ------------------------------------------------------------------------------------------------ submitting
 
@@ -360,9 +338,50 @@ class Pool:
             options, blocking=blocking, method=method, library=loaded_library(), check_reply_to=_check_reply_to
         )
 
+    def _config_of(self, compiled: Compiled) -> _engine.Config:
+        key = compiled.config_key
+        config = None if key is None else self._configs.get(key)
+        if config is None:
+            config = _config_of(compiled)
+            if key is not None:
+                if len(self._configs) >= _CONFIGS_KEPT:
+                    self._configs.clear()
+                self._configs[key] = config
+        return config
+
+    def _compiled(
+        self, method: bytes, options: Mapping[str, object], blocking: bool
+    ) -> tuple[Compiled, _engine.Config]:
+        """The options of a call, checked and compiled; those that programs repeat from call to call are kept."""
+        key: Hashable = None
+        if _PER_REQUEST.isdisjoint(options):
+            # With their types, because 1 and True are equal, and one of them may be wrong.
+            key = (method, blocking, *((name, type(value), value) for name, value in options.items()))
+            try:
+                kept = self._kept.get(key)
+            except TypeError:  # a value that cannot be hashed
+                key = None
+            else:
+                if kept is not None:
+                    return kept
+        compiled = self._compile(method, options, blocking)
+        answer = compiled, self._config_of(compiled)
+        if key is not None:
+            if len(self._kept) >= _CONFIGS_KEPT:
+                self._kept.clear()
+            self._kept[key] = answer
+        return answer
+
+    def _plain_of(self, method: bytes) -> _Plain:
+        compiled = self._compile(method, {}, False)
+        plain = _Plain(method, compiled, self._config_of(compiled))
+        if len(self._plain) < _CONFIGS_KEPT:
+            self._plain[method] = plain
+        return plain
+
     def _submit_plain(self, method: bytes, url: str | URL) -> Handle:
-        plain = _plain.get(method) or _plain_of(method)
-        prepared, origin = prepare(url)
+        plain = self._plain.get(method) or self._plain_of(method)
+        prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
         token = next(_tokens)
         transfer = Transfer()
         answer = self._engine.submit(
@@ -382,12 +401,11 @@ class Pool:
         request = request_from_parts(plain.method, url, None, plain.body)
         if answer != _engine.ACCEPTED:
             raise self._refused(answer, request, None)
-        return Handle(self, transfer, request, token, Answer.BUFFERED, False, None, None)
+        return Handle(self, transfer, request, token)
 
     def _submit(self, method: bytes, url: str | URL, options: Mapping[str, object], blocking: bool) -> Handle:
-        compiled = self._compile(method, options, blocking)
-        prepared, origin = prepare(url)
-        config = _config_of(compiled)
+        compiled, config = self._compiled(method, options, blocking)
+        prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
         request = request_from_parts(method.decode("ascii"), url, compiled.headers, compiled.body)
         token = next(_tokens)
         ref = token if compiled.ref is None else compiled.ref
@@ -399,7 +417,7 @@ class Pool:
             decode = compiled.stream and compiled.decode
             delivery = Delivery(ref, request, decode=decode, window=compiled.window, limit=limit)
         if mailbox is not None and delivery is not None:
-            attach(mailbox, token, delivery)
+            attach(mailbox, token, delivery, compiled.timeout_ms)
         transfer = Transfer()
         answer = -1
         try:
@@ -471,7 +489,8 @@ class Pool:
                 waiting.block(engine.register, ON_IDLE, seconds)
         finally:
             engine.stop()
-        self._join(waiting.block(engine.register, ON_STOPPED, _WEDGED_SECONDS))
+        self._ended(waiting.block(engine.register, ON_STOPPED, _WEDGED_SECONDS))
+        _log.join()
 
     async def aclose(self, *, drain: float = 0.0) -> None:
         """As close(), waiting in the running event loop. Cancelled, it has failed what is in flight all the same."""
@@ -484,12 +503,19 @@ class Pool:
                 await waiting.until_or_timeout(engine.register, ON_IDLE, seconds)
         finally:
             engine.stop()
-        self._join(await waiting.until_or_timeout(engine.register, ON_STOPPED, _WEDGED_SECONDS))
+        self._ended(await waiting.until_or_timeout(engine.register, ON_STOPPED, _WEDGED_SECONDS))
 
-    def _join(self, stopped: bool) -> None:
+    def _ended(self, stopped: bool) -> None:
         # Stopped workers have left their loops: their threads end at once.
         self._engine.join(_WEDGED_SECONDS if stopped else 0.0)
-        waiting.release_idle()
+        self._plain.clear()
+        self._kept.clear()
+        self._configs.clear()
+        self._release()
+
+    def _release(self) -> None:
+        if waiting.pool_closed(self):
+            _log.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -512,6 +538,7 @@ class Pool:
             return
         workers = self._engine.statistics()[0]
         self._engine.abandon()
+        self._release()
         if workers:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 

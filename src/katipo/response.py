@@ -39,36 +39,32 @@ class Response:
     (anything but None, with an application/json one). Raises TypeError for more.
     """
 
+    # What every response has stands in slots; the rest has its default in the class, and costs nothing until it is set.
     __slots__ = (
+        "__dict__",
         "_block",
         "_content",
         "_cookiejar",
-        "_cookies",
-        "_default_encoding",
-        "_encoding",
-        "_headers",
-        "_history",
         "_metrics",
         "_request",
-        "_text",
         "_trailers",
         "_url",
         "status_code",
     )
     status_code: int
     _block: bytes  # the headers as received, status line included; b"" by hand
-    _headers: Headers | None  # None: still to be read from the block
+    _headers: Headers | None = None  # None: still to be read from the block
     _content: bytes | None  # None: not read to its end
     _trailers: Headers | bytes | None
     _metrics: Metrics | bytes | None
     _cookiejar: CookieJar | tuple[bytes, ...] | None
     _url: URL | bytes | None  # None: the request's own
     _request: Request | None
-    _history: list[Response] | None
-    _cookies: ResponseCookies | None
-    _encoding: str | None
-    _default_encoding: str
-    _text: str | None
+    _history: list[Response] | None = None
+    _cookies: ResponseCookies | None = None
+    _encoding: str | None = None
+    _default_encoding: str = "utf-8"
+    _text: str | None = None
 
     def __init__(
         self,
@@ -100,8 +96,6 @@ class Response:
         self._cookiejar = None
         self._url = None
         self._request = request
-        self._history = self._cookies = self._encoding = self._text = None
-        self._default_encoding = "utf-8"
 
     @classmethod
     def _from_engine(
@@ -123,14 +117,11 @@ class Response:
         self._request = request
         self.status_code = status_code
         self._block = block
-        self._headers = None
         self._content = content
         self._trailers = trailers
         self._cookiejar = cookies
         self._url = url
         self._metrics = metrics
-        self._history = self._cookies = self._encoding = self._text = None
-        self._default_encoding = "utf-8"
         return self
 
     @property

@@ -8,7 +8,7 @@ woken once, and arrives in a wake queue that the waiting thread or loop owns:
     trio        one queue per run, read by one system task
 
 A queue goes with its owner. A thread's is thread-local. A loop's is referenced by nothing but the loop's reader, so
-closing the loop closes it, with no hook and no finalizer of ours; `release_idle` gives it back earlier, when a pool is
+closing the loop closes it, with no hook and no finalizer of ours; `pool_closed` gives it back earlier, when a pool is
 closed. Tables that finalizers may meet are changed by single operations that the GIL makes atomic: no lock is held
 here, ever.
 
@@ -24,24 +24,39 @@ import types
 import weakref
 from collections.abc import Callable, Generator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import _engine
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Register", "Watched", "after_fork_in_child", "block", "release_idle", "steps", "until", "until_or_timeout"]
+__all__ = [
+    "Interrupt",
+    "Register",
+    "Watched",
+    "after_fork_in_child",
+    "block",
+    "block_unless",
+    "pool_closed",
+    "pool_opened",
+    "steps",
+    "until",
+    "until_or_timeout",
+]
 
 Register = Callable[[_engine.Waiter, int], bool]
 """What a source offers: register a waiter for the conditions of a mask. True: one holds, nothing was registered."""
 
 
+FOREVER: Final = float("inf")
+
+
 class Watched(Protocol):
     """Something whose worker may be wedged inside libcurl, so that nobody but the waiter can notice."""
 
-    def seconds_to_overdue(self) -> float | None:
-        """Seconds until `fail_overdue` may have something to do; None: never."""
+    def overdue_at(self) -> float:
+        """When, on monotonic()'s clock, `fail_overdue` may have something to do; infinity: never."""
 
     def fail_overdue(self) -> None:
         """Fail what is more than a second past its deadline; that wakes whoever waits for it."""
@@ -50,18 +65,30 @@ class Watched(Protocol):
 # ---------------------------------------------------------------------------------------------------- blocked threads
 
 
-class _Thread(threading.local):
-    """Wake queues of this thread that nobody waits on: normally one.
+class _Free(list[_engine.WakeQueue]):
+    """Wake queues of a thread that nobody waits on: normally one.
 
     A list, because a wait can be interrupted by a signal's Python handler that waits itself: it must not empty the
     queue of the wait below it.
     """
 
-    def __init__(self) -> None:
-        self.free: list[_engine.WakeQueue] = []
+    __slots__ = ("__weakref__",)
 
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.free = _Free()
+        key = id(self.free)
+        _by_thread[key] = weakref.ref(self.free, lambda _: _by_thread.pop(key, None))
+
+
+_by_thread: dict[int, weakref.ref[_Free]] = {}
+"""Every thread's free queues, by id(). They go with their thread."""
 
 _thread = _Thread()
+
+_open: set[int] = set()
+"""Pools that are open, by id(). Without any, threads keep no queues."""
 
 
 def block(register: Register, mask: int, timeout: float | None = None, watched: Watched | None = None) -> bool:
@@ -81,26 +108,58 @@ def block(register: Register, mask: int, timeout: float | None = None, watched: 
             waiter.cancel()
             raise
     finally:
-        free.append(queue)
+        if _open:
+            free.append(queue)
+        else:
+            queue.close()
 
 
 def _block(queue: _engine.WakeQueue, waiter: _engine.Waiter, timeout: float | None, watched: Watched | None) -> bool:
-    deadline = None if timeout is None else monotonic() + timeout
-    left = timeout
+    deadline = FOREVER if timeout is None else monotonic() + timeout
     while True:
-        overdue = None if watched is None else watched.seconds_to_overdue()
-        limit = left if overdue is None or (left is not None and left <= overdue) else overdue
-        if queue.wait(limit) == _engine.WOKEN:
+        until = deadline if watched is None else min(deadline, watched.overdue_at())
+        if queue.wait(None if until == FOREVER else max(0.0, until - monotonic())) == _engine.WOKEN:
             # Nothing but this wait's waiter can be on the queue; an empty one is a wake-up left over from an
             # interrupted wait.
             if queue.drain():
                 return True
         elif watched is not None:
             watched.fail_overdue()
-        if deadline is not None:
-            left = deadline - monotonic()
-            if left <= 0:
-                return waiter.cancel()  # True: woken between the wait's end and here
+        if monotonic() >= deadline:
+            return waiter.cancel()  # True: woken between the wait's end and here
+
+
+class Interrupt:
+    """Ends a `block_unless` from another thread, for good."""
+
+    __slots__ = ("_box",)
+
+    def __init__(self) -> None:
+        self._box = _engine.Mailbox()  # what the engine has that Python can set off: closing it wakes who waits for it
+
+    def set(self) -> None:
+        self._box.close()
+
+    def register(self, waiter: _engine.Waiter) -> bool:
+        return self._box.register(waiter)
+
+
+def block_unless(register: Register, interrupt: Interrupt) -> bool:
+    """Block the calling thread until what `register` is for has come (True), or the interrupt is set (False)."""
+    queue = _engine.WakeQueue()
+    waiter, interrupted = _engine.Waiter(queue), _engine.Waiter(queue)
+    try:
+        if interrupt.register(interrupted):
+            return False
+        woken = [waiter] if register(waiter, 0) else []
+        while not woken:
+            queue.wait(None)
+            woken = queue.drain()
+        return interrupted not in woken
+    finally:
+        waiter.cancel()
+        interrupted.cancel()
+        queue.close()
 
 
 # ---------------------------------------------------------------------------------------------------- asyncio, uvloop
@@ -109,14 +168,17 @@ def _block(queue: _engine.WakeQueue, waiter: _engine.Waiter, timeout: float | No
 class _LoopQueue:
     """An asyncio loop's wake queue. Used by its loop's thread only, but for `abandon`."""
 
-    __slots__ = ("__weakref__", "loop", "pid", "queue", "timer", "timer_at", "waiting")
+    __slots__ = ("__weakref__", "loop", "new_future", "pid", "queue", "timer", "timer_at", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        from asyncio import Future
+
         self.loop = loop
+        self.new_future: Callable[..., asyncio.Future[None]] = Future  # what create_future() makes, a call later
         self.queue = _engine.WakeQueue()
         self.waiting: dict[_engine.Waiter, Watched | None] = {}
         self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = 0.0
+        self.timer_at = FOREVER
         self.pid = os.getpid()
         loop.add_reader(self.queue.fileno(), self.wake)
 
@@ -128,26 +190,23 @@ class _LoopQueue:
             if not future.done():  # its task may have been cancelled since
                 future.set_result(None)
 
-    def watch(self, watched: Watched) -> None:
-        """Have the one timer fire no later than `watched` may be overdue."""
-        seconds = watched.seconds_to_overdue()
-        if seconds is None:
-            return
-        at = monotonic() + seconds
+    def set_timer(self, at: float) -> None:
+        """Have the one timer fire at `at`, which is before it would."""
         if self.timer is not None:
-            if self.timer_at <= at:
-                return
             self.timer.cancel()
-        self.timer = self.loop.call_later(seconds, self.look)
+        # Not a bound method: that would make a cycle, and keep the queue when the loop is closed.
+        self.timer = self.loop.call_later(max(0.0, at - monotonic()), _look, weakref.ref(self))
         self.timer_at = at
 
     def look(self) -> None:
-        self.timer = None
+        self.timer, self.timer_at = None, FOREVER
         watched = [each for each in self.waiting.values() if each is not None]
         for each in watched:
             each.fail_overdue()
-        for each in watched:
-            self.watch(each)
+        now = monotonic()
+        next_at = min((at for each in watched if (at := each.overdue_at()) > now), default=FOREVER)
+        if next_at < FOREVER:
+            self.set_timer(next_at)
 
     def release(self) -> None:
         """Close it unless somebody waits. Thread: the loop's."""
@@ -169,6 +228,12 @@ class _LoopQueue:
         self.queue.close()
 
 
+def _look(ref: weakref.ref[_LoopQueue]) -> None:
+    queue = ref()
+    if queue is not None:
+        queue.look()
+
+
 class _LoopQueueRef(weakref.ref[_LoopQueue]):
     __slots__ = ("key",)
     key: int  # set by _adopt
@@ -176,9 +241,6 @@ class _LoopQueueRef(weakref.ref[_LoopQueue]):
 
 _by_loop: dict[int, _LoopQueueRef] = {}
 """By id() of the loop. The weak reference makes the loop's reader the only owner of the queue."""
-
-_get_running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
-
 
 def _gone(ref: _LoopQueueRef) -> None:
     if _by_loop.get(ref.key) is ref:
@@ -202,13 +264,49 @@ def _sweep() -> None:
             queue.abandon()
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
-    global _get_running_loop
-    if _get_running_loop is None:  # importing asyncio costs more than the rest of katipo
-        from asyncio import get_running_loop
+def _import_get_running_loop() -> asyncio.AbstractEventLoop:
+    """asyncio.get_running_loop, which it becomes: importing asyncio costs more than the rest of katipo."""
+    global _running_loop
+    from asyncio import get_running_loop
 
-        _get_running_loop = get_running_loop
-    return _get_running_loop()
+    _running_loop = get_running_loop
+    return get_running_loop()
+
+
+_running_loop: Callable[[], asyncio.AbstractEventLoop] = _import_get_running_loop
+
+
+def enter(register: Register, mask: int, watched: Watched | None) -> _engine.Waiter | None:
+    """Register with a source in the running asyncio loop. None: nothing to wait for.
+
+    Otherwise the caller waits for the waiter's `token`, a future, and calls `leave` when that is interrupted. It is not
+    for trio: ask `in_trio` first.
+    """
+    loop = _running_loop()
+    ref = _by_loop.get(id(loop))
+    mine = ref() if ref is not None else None
+    if mine is None or mine.loop is not loop:
+        mine = _adopt(loop)
+    waiter = _engine.Waiter(mine.queue, mine.new_future(loop=loop))
+    if register(waiter, mask):
+        return None
+    waiter.owner = mine
+    mine.waiting[waiter] = watched
+    if watched is not None and (at := watched.overdue_at()) < mine.timer_at:
+        mine.set_timer(at)
+    return waiter
+
+
+def leave(waiter: _engine.Waiter) -> None:
+    """Take the registration of an interrupted wait back; harmless when it has been woken."""
+    waiter.cancel()
+    waiter.owner.waiting.pop(waiter, None)
+
+
+def in_trio() -> Any:
+    """The module trio, when the calling code runs in a task of it; None otherwise."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and _in_trio_task(trio) else None
 
 
 def steps(register: Register, mask: int, watched: Watched | None = None) -> Generator[Any, Any, None]:
@@ -217,28 +315,17 @@ def steps(register: Register, mask: int, watched: Watched | None = None) -> Gene
     Cancelled, it leaves nothing registered, and it is as if nobody had waited; but a mailbox's waiter may have been
     woken by then, so its caller must pass the news on.
     """
-    trio = sys.modules.get("trio")
-    if trio is not None and _in_trio_task(trio):
+    trio = in_trio()
+    if trio is not None:
         yield from _until_in_trio(trio, register, mask, watched).__await__()
         return
-    loop = _running_loop()
-    ref = _by_loop.get(id(loop))
-    mine = ref() if ref is not None else None
-    if mine is None or mine.loop is not loop:
-        mine = _adopt(loop)
-    future = loop.create_future()
-    waiter = _engine.Waiter(mine.queue, future)
-    if register(waiter, mask):
-        return
-    mine.waiting[waiter] = watched
-    try:
-        if watched is not None:
-            mine.watch(watched)
-        yield from future
-    except BaseException:
-        waiter.cancel()
-        mine.waiting.pop(waiter, None)
-        raise
+    waiter = enter(register, mask, watched)
+    if waiter is not None:
+        try:
+            yield from waiter.token
+        except BaseException:
+            leave(waiter)
+            raise
 
 
 until = types.coroutine(steps)
@@ -250,8 +337,8 @@ async def until_or_timeout(register: Register, mask: int, timeout: float | None)
     if timeout is None:
         await until(register, mask)
         return True
-    trio = sys.modules.get("trio")
-    if trio is not None and _in_trio_task(trio):
+    trio = in_trio()
+    if trio is not None:
         with trio.move_on_after(timeout):
             await until(register, mask)
             return True
@@ -307,9 +394,8 @@ class _TrioQueue:
             self.queue.close()
 
     def watch(self, watched: Watched | None) -> None:
-        seconds = None if watched is None else watched.seconds_to_overdue()
-        if seconds is not None:
-            self.scope.deadline = min(self.scope.deadline, self.trio.current_time() + seconds)
+        if watched is not None and (at := watched.overdue_at()) < FOREVER:
+            self.scope.deadline = min(self.scope.deadline, self.trio.current_time() + max(0.0, at - monotonic()))
 
     def release(self) -> None:
         if not self.waiting:
@@ -361,12 +447,28 @@ async def _until_in_trio(trio: Any, register: Register, mask: int, watched: Watc
 # ---------------------------------------------------------------------------------------------------- cleaning up
 
 
-def release_idle() -> None:
-    """Give back the queues that nobody waits on: the calling thread's, loops', a trio run's. For a closing pool."""
-    _thread.free.clear()
+def pool_opened(pool: object) -> None:
+    """From now on threads keep their wake queues for the next wait."""
+    _open.add(id(pool))
+
+
+def pool_closed(pool: object) -> bool:
+    """Where no other pool is open, give back the queues that nobody waits on, and answer True."""
+    _open.discard(id(pool))
+    if _open:
+        return False
+    _release_idle()
+    return True
+
+
+def _release_idle() -> None:
+    for free_ref in list(_by_thread.values()):
+        free = free_ref()
+        if free is not None:
+            free.clear()
     _sweep()
-    trio = sys.modules.get("trio")
-    if trio is not None and _in_trio_task(trio):
+    trio = in_trio()
+    if trio is not None:
         mine: _TrioQueue | None = _trio_run(trio).get()
         if mine is not None:
             mine.release()
@@ -392,5 +494,6 @@ def release_idle() -> None:
 def after_fork_in_child() -> None:
     """Let go of what the parent's loops and blocked threads waited with. After the engine's own hook."""
     global _thread
+    _by_thread.clear()
     _thread = _Thread()
     _by_loop.clear()

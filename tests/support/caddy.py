@@ -1,6 +1,7 @@
 """Real Caddy on free loopback ports, as the current user: httpbin over HTTP/1.1, 2 and 3.
 
-Its HTTP/3 (quic-go) is the suites' second opinion on everything that aioquic says.
+Its HTTP/3 (quic-go) is the suites' second opinion on everything that aioquic says. Caddy 2.6.2 drops a request body that
+has no Content-Length over HTTP/3: streamed uploads go to the origin.
 """
 
 import json
@@ -10,6 +11,9 @@ from pathlib import Path
 from tests.support.certs import Certificates
 from tests.support.processes import ServerProcess, free_ports, require_program
 from tests.support.waiting import wait_until
+
+# Asked until Caddy answers; no request of a test, so not in its log.
+READY = "/ready"
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Caddy:
         for line in self.log.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             request = entry["request"]
-            lines.append(
-                f"{request['method']} {request['uri']} {request['proto']} {entry['status']} {entry['size']}"
-            )
+            if request["uri"] == READY:
+                continue
+            lines.append(f"{request['method']} {request['uri']} {request['proto']} {entry['status']} {entry['size']}")
         return lines
 
     def executed(self, text: str) -> int:
@@ -71,7 +75,7 @@ def start_caddy(folder: Path, certs: Certificates, upstream: int) -> Caddy:
             [program, "run", "--config", str(config), "--adapter", "caddyfile"], folder / "caddy.log", env=home
         )
         try:
-            process.wait_http(http_port, "/ready")
+            process.wait_http(http_port, READY)
         except RuntimeError as error:  # a port was taken by somebody else in between
             failure = error
             continue
@@ -85,20 +89,22 @@ def start_caddy(folder: Path, certs: Certificates, upstream: int) -> Caddy:
 def _config(certs: Certificates, log: Path, http_port: int, https_port: int, upstream: int) -> str:
     site = f"""
   bind 127.0.0.1
-  skip_log /ready
-  respond /ready 204
+  respond {READY} 204
   log {{
     output file {log} {{
       roll_disabled
     }}
     format json
   }}
-  reverse_proxy 127.0.0.1:{upstream}
+  reverse_proxy 127.0.0.1:{upstream} {{
+    transport http {{
+      compression off
+    }}
+  }}
 """
     return f"""{{
   admin off
   auto_https off
-  persist_config off
   grace_period 1s
   http_port {http_port}
   https_port {https_port}
@@ -106,7 +112,7 @@ def _config(certs: Certificates, log: Path, http_port: int, https_port: int, ups
     protocols h1 h2 h3
   }}
 }}
-http://localhost:{http_port} {{{site}}}
-https://localhost:{https_port} {{
+http://:{http_port} {{{site}}}
+https://:{https_port} {{
   tls {certs.localhost.cert} {certs.localhost.key}{site}}}
 """

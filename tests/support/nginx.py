@@ -19,7 +19,7 @@ FILES = {"small": KIB, "medium": 256 * KIB, "big": 64 * KIB * KIB}
 # Of a slow location, per second.
 SLOW_RATE = 64 * KIB
 
-_PORTS = (
+_PORTS: tuple[str, ...] = (
     "http", "https", "few", "few_http", "idle", "mutual", "wrong_host", "self_signed", "expired", "tls12",
 )  # fmt: skip
 
@@ -164,7 +164,11 @@ def _locations(folder: Path, upstream: int) -> str:
   location /limited {{ client_max_body_size 1k; {proxied} }}
   location /files/ {{ alias {folder}/files/; }}
   location /slow/ {{ alias {folder}/files/; limit_rate {SLOW_RATE}; }}
-  location = /trailers {{ alias {folder}/files/small; add_trailer X-Trailer-1 value-1 always; add_trailer X-Trailer-2 value-2 always; }}
+  location = /trailers {{
+    alias {folder}/files/small;
+    add_trailer X-Trailer-1 value-1 always;
+    add_trailer X-Trailer-2 value-2 always;
+  }}
   location = /client-cert {{ return 200 "$ssl_client_verify $ssl_client_s_dn"; }}
 """
 

@@ -50,9 +50,7 @@ def run_python(
     except subprocess.TimeoutExpired:
         process.kill()
         stdout, stderr = process.communicate()
-        raise TimeoutError(
-            f"the program did not end within {timeout} s\nstdout: {stdout}\nstderr: {stderr}"
-        ) from None
+        raise TimeoutError(f"the program did not end within {timeout} s\nstdout: {stdout}\nstderr: {stderr}") from None
     return Finished(process.returncode, stdout, stderr)
 
 

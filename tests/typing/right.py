@@ -1,5 +1,7 @@
 """User code that type checkers must accept, and what they make of it. Read by test_typing.py, never run."""
 
+# ruff: noqa: F821  (reveal_type needs no import to be understood)
+
 from __future__ import annotations
 
 from pathlib import Path

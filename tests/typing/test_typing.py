@@ -1,4 +1,4 @@
-"""What type checkers make of user code: right options pass, wrong ones are caught where they are, results have their types.
+"""What type checkers make of user code: right options pass, wrong ones are caught where they are, results are typed.
 
 `# E` marks a line that must be refused, `# R: type` what `reveal_type` must show.
 """

@@ -170,6 +170,15 @@ def test_a_second_member_cut_short_is_an_error() -> None:
         decode(decoder_for("gzip"), [gzip.compress(b"hello") + gzip.compress(b"world")[:-1]])
 
 
+def test_brotli_s_output_goes_on_when_its_input_has_ended() -> None:
+    """All of a body whose last bytes stand for far more than is decoded at a time is delivered, in one piece or two."""
+    body = bytes(range(251)) * 4000
+    compressor = brotli.Compressor(quality=1)  # pyright: ignore
+    pieces = [cast("bytes", compressor.process(body)), cast("bytes", compressor.finish())]  # pyright: ignore
+    assert decode(decoder_for("br"), pieces) == body
+    assert decode(decoder_for("br"), [b"".join(pieces)]) == body
+
+
 def test_nothing_may_follow_brotli() -> None:
     """With the last piece or after it."""
     with pytest.raises(DecodingError, match="brotli"):

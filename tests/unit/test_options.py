@@ -29,15 +29,20 @@ from katipo.options import (
 )
 
 KINDS = {
-    0: """NOSIGNAL PROTOCOLS REDIR_PROTOCOLS SUPPRESS_CONNECT_HEADERS DNS_CACHE_TIMEOUT PIPEWAIT CA_CACHE_TIMEOUT MAXREDIRS
-          FOLLOWLOCATION SSL_VERIFYHOST SSL_VERIFYPEER TCP_FASTOPEN LOW_SPEED_TIME LOW_SPEED_LIMIT LOCALPORT NOBODY HEADER
-          TIMEOUT_MS HTTPPROXYTUNNEL TCP_KEEPALIVE DOH_SSL_VERIFYPEER""",
+    0: """
+        NOSIGNAL PROTOCOLS REDIR_PROTOCOLS SUPPRESS_CONNECT_HEADERS DNS_CACHE_TIMEOUT PIPEWAIT CA_CACHE_TIMEOUT
+        MAXREDIRS FOLLOWLOCATION SSL_VERIFYHOST SSL_VERIFYPEER TCP_FASTOPEN LOW_SPEED_TIME LOW_SPEED_LIMIT
+        LOCALPORT NOBODY HEADER TIMEOUT_MS HTTPPROXYTUNNEL TCP_KEEPALIVE DOH_SSL_VERIFYPEER
+    """,
     1: "HTTP_VERSION HTTPAUTH SSLVERSION PROXYAUTH SSL_OPTIONS IPRESOLVE NETRC",
     2: "MAX_RECV_SPEED_LARGE MAXFILESIZE_LARGE",
     3: "POSTFIELDS SHARE CURLU STDERR PRIVATE",
-    4: """PROTOCOLS_STR REDIR_PROTOCOLS_STR PROXY NOPROXY PROXYUSERNAME PROXYPASSWORD CAINFO CAPATH SSLCERT SSLKEY KEYPASSWD
-          USERNAME PASSWORD INTERFACE UNIX_SOCKET_PATH DOH_URL USERAGENT ACCEPT_ENCODING COOKIEFILE COOKIELIST RANGE
-          PROXY_CAINFO PROXY_CAPATH PINNEDPUBLICKEY SSL_CIPHER_LIST PRE_PROXY COOKIEJAR URL CUSTOMREQUEST REQUEST_TARGET""",
+    4: """
+        PROTOCOLS_STR REDIR_PROTOCOLS_STR PROXY NOPROXY PROXYUSERNAME PROXYPASSWORD CAINFO CAPATH SSLCERT SSLKEY
+        KEYPASSWD USERNAME PASSWORD INTERFACE UNIX_SOCKET_PATH DOH_URL USERAGENT ACCEPT_ENCODING COOKIEFILE
+        COOKIELIST RANGE PROXY_CAINFO PROXY_CAPATH PINNEDPUBLICKEY SSL_CIPHER_LIST PRE_PROXY COOKIEJAR URL
+        CUSTOMREQUEST REQUEST_TARGET
+    """,
     5: "HTTPHEADER RESOLVE CONNECT_TO PROXYHEADER",
     6: "WRITEDATA XFERINFODATA",
     7: "SSLKEY_BLOB SSLCERT_BLOB CAINFO_BLOB",
@@ -59,10 +64,12 @@ class FakeLibrary:
         without: str = "",
         cainfo: str | None = "/trust/bundle.pem",
         capath: str | None = None,
+        ssl: str = "OpenSSL/3.6.0",
     ) -> None:
         self.version_num = version
         self.features = features
         self.protocols = frozenset(("http", "https"))
+        self.ssl_version: str | None = ssl
         self.default_cainfo = cainfo
         self.default_capath = capath
         self._without = frozenset(without.split())
@@ -102,7 +109,8 @@ def curl(**options: Any) -> dict[str, Any]:
 
 
 def lines(**options: Any) -> list[bytes]:
-    return curl(**options)["HTTPHEADER"]
+    found: list[bytes] = curl(**options)["HTTPHEADER"]
+    return found
 
 
 def identity(**options: Any) -> bytes:
@@ -253,11 +261,14 @@ def test_http_version_none_without_http2_is_1_1() -> None:
     assert curl(library=FakeLibrary(features=frozenset()))["HTTP_VERSION"] == 2
 
 
-def test_default_ca_directory_is_not_trusted_beside_a_cacert() -> None:
-    """cacert replaces what is trusted by default, the default directory included."""
+def test_no_ca_directory_is_trusted_beside_a_cacert() -> None:
+    """cacert replaces what is trusted by default, the directory that libcurl was built with included."""
     both = FakeLibrary(capath="/trust/certs")
     assert curl(library=both)["CAPATH"] == b"/trust/certs"
     assert curl(library=both, cacert="/own.pem")["CAPATH"] == b"/dev/null"
+    assert curl(cacert="/own.pem")["CAPATH"] == b"/dev/null"
+    assert curl(cacert="/own.pem", capath="/own")["CAPATH"] == b"/own"
+    assert "CAPATH" not in curl(library=FakeLibrary(ssl="GnuTLS/3.7.9"), cacert="/own.pem")  # it would refuse
 
 
 def test_limits_go_to_the_engine() -> None:
@@ -442,7 +453,7 @@ def test_body(body: Any, data: bytes) -> None:
     result = compiled(body=body, method=b"POST")
     assert result.body == data
     assert result.body_length == len(data)
-    told = {NAMES[number]: value for number, value in result.curl}
+    told: dict[str, Any] = {NAMES[number]: value for number, value in result.curl}
     kind = b"Content-Type: application/x-www-form-urlencoded" if form else b"Content-Type:"
     assert kind in told["HTTPHEADER"]
 
@@ -462,6 +473,7 @@ def test_absent_body(method: bytes, body: bytes | None) -> None:
     """Methods that mean to send something say that it is empty; a streamed body comes later."""
     assert compiled(method=method).body == body
     assert compiled(method=method, headers={"A": "b"}).body == body
+    assert compiled(method=method).body_length == 0
     assert compiled(method=method, stream_body=True).body is None
     assert compiled(method=method, stream_body=True).body_length == -1
 
@@ -594,7 +606,7 @@ def test_every_offender_is_named_at_once() -> None:
         assert name in text
 
 
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[Any]] = {
     "headers": [5, "a: b"],
     "cookiejar": [{"a": "b"}, "a=b", []],
     "body": [5],
@@ -976,12 +988,14 @@ def test_curl_option_that_is_katipos(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    """URL HTTPHEADER USERAGENT TIMEOUT TIMEOUT_MS CONNECTTIMEOUT CONNECTTIMEOUT_MS NOSIGNAL PROXY NOPROXY FOLLOWLOCATION
-    PROTOCOLS PROTOCOLS_STR REDIR_PROTOCOLS REDIR_PROTOCOLS_STR NETRC NETRC_FILE COOKIEFILE COOKIEJAR COOKIELIST
-    WRITEFUNCTION HEADERFUNCTION READFUNCTION WRITEDATA READDATA HEADERDATA PRIVATE SHARE ERRORBUFFER STDERR CURLU POST
-    UPLOAD NOBODY CUSTOMREQUEST HTTPGET POSTFIELDS COPYPOSTFIELDS MIMEPOST CONNECT_ONLY HEADER STREAM_DEPENDS
-    STREAM_DEPENDS_E ACCEPT_ENCODING SSL_VERIFYPEER SSL_VERIFYHOST CAINFO CAPATH VERBOSE FILE INFILE WRITEHEADER
-    ENCODING RTSPHEADER PROGRESSDATA HTTP09_ALLOWED""".split(),
+    """
+    URL HTTPHEADER USERAGENT TIMEOUT TIMEOUT_MS CONNECTTIMEOUT CONNECTTIMEOUT_MS NOSIGNAL PROXY NOPROXY
+    FOLLOWLOCATION PROTOCOLS PROTOCOLS_STR REDIR_PROTOCOLS REDIR_PROTOCOLS_STR NETRC NETRC_FILE COOKIEFILE
+    COOKIEJAR COOKIELIST WRITEFUNCTION HEADERFUNCTION READFUNCTION WRITEDATA READDATA HEADERDATA PRIVATE SHARE
+    ERRORBUFFER STDERR CURLU POST UPLOAD NOBODY CUSTOMREQUEST HTTPGET POSTFIELDS COPYPOSTFIELDS MIMEPOST
+    CONNECT_ONLY HEADER STREAM_DEPENDS STREAM_DEPENDS_E ACCEPT_ENCODING SSL_VERIFYPEER SSL_VERIFYHOST CAINFO
+    CAPATH VERBOSE FILE INFILE WRITEHEADER ENCODING RTSPHEADER PROGRESSDATA HTTP09_ALLOWED
+    """.split(),
 )
 def test_curl_option_of_the_contract_is_refused(name: str) -> None:
     """What katipo sets, callbacks, their data, protocols, netrc, cookie files, and every alias of them."""
@@ -1121,7 +1135,8 @@ def test_junk_raises_nothing_but_bad_options(
     for number, value in result.curl:
         assert type(number) is int
         assert type(value) in (int, bytes, list)
-    for line in dict((NAMES[n], v) for n, v in result.curl)["HTTPHEADER"]:
+    told: dict[str, Any] = {NAMES[number]: value for number, value in result.curl}
+    for line in told["HTTPHEADER"]:
         assert type(line) is bytes
         assert not re.search(rb"[\r\n\0]", line)
 
@@ -1177,7 +1192,7 @@ def test_pool_options_given() -> None:
 def test_pool_option_refused(name: str, value: object) -> None:
     """By name; other offenders with it."""
     with pytest.raises(BadOptions, match=f"^{name}: "):
-        check_pool_options(**{name: value})  # type: ignore[arg-type]
+        check_pool_options(**{name: value})
     with pytest.raises(BadOptions) as caught:
-        check_pool_options(**{"workers": 0, "name": 5, name: value})  # type: ignore[arg-type]
+        check_pool_options(**{"workers": 0, "name": 5, name: value})
     assert {"workers", "name", name} <= set(re.findall(r"(\w+): ", str(caught.value)))

@@ -1,6 +1,6 @@
 """The application that all front ends serve: dispatch, the journal, gates. The routes are in routes.py.
 
-Plain ASGI, so that hypercorn serves it too; what a route does beyond ASGI works on the strict front ends only (see streams.py).
+Plain ASGI, so that hypercorn serves it too; what a route does beyond ASGI works on the strict front ends only (streams.py).
 All front ends of a process share one application, so that a control request over one of them sees what another one did.
 """
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import socket
 import struct
 
@@ -113,7 +114,8 @@ class Http1Connection:
         asyncio.get_running_loop().call_later(LINGER, self.writer.close)
 
     async def _feed(self, data: bytes) -> None:
-        assert self._stream is not None and self._task is not None
+        assert self._stream is not None
+        assert self._task is not None
         self._stream.feed(data)
         while self._stream.held > WINDOW and not self._task.done() and not self._discard:
             self._changed.clear()
@@ -152,7 +154,7 @@ class Http1Stream(Stream):
         self._status = status
         if self._connection.say_close:
             headers.append((b"connection", b"close"))
-        reason = self.scope["katipo"].get("reason", b"")
+        reason = self.scope["katipo"].get("reason", http.client.responses.get(status, "").encode())
         await self._write(h11.Response(status_code=status, headers=headers, reason=reason))
 
     async def send_interim(self, status: int, headers: RawHeaders) -> None:

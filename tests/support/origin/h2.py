@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import h2.config
 import h2.connection
@@ -75,7 +75,6 @@ class Http2Connection:
         if isinstance(event, h2.events.RequestReceived):
             self._start(event)
         elif isinstance(event, h2.events.DataReceived):
-            assert event.stream_id is not None and event.flow_controlled_length is not None
             stream = self._streams.get(event.stream_id)
             padding = event.flow_controlled_length
             if stream is not None and event.data:
@@ -95,7 +94,6 @@ class Http2Connection:
             self.moved()
 
     def _start(self, event: h2.events.RequestReceived) -> None:
-        assert event.stream_id is not None and event.headers is not None
         if self._last_stream is not None and event.stream_id > self._last_stream:
             return  # after our GOAWAY: ignored, and the client knows
         pseudo = {bytes(name): bytes(value) for name, value in event.headers if name[:1] == b":"}
@@ -244,7 +242,7 @@ class Http2Stream(Stream):
 
 
 @contextlib.contextmanager
-def _gone() -> Iterator[None]:
+def _gone() -> Generator[None, None, None]:
     try:
         yield
     except h2.exceptions.ProtocolError as error:

@@ -2,19 +2,34 @@
 
 import asyncio
 import base64
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 
-from tests.support.origin.app import Exchange, route
+from tests.support.origin.app import Exchange, Handler, route
 from tests.support.origin.streams import RawHeaders
 from tests.support.pattern import pattern
 
 PIECE = 65536
 OCTETS: tuple[bytes, bytes] = (b"content-type", b"application/octet-stream")
+
+
+def strict_only(handler: Handler) -> Handler:
+    """Answer 501 where the front end is hypercorn's."""
+
+    @functools.wraps(handler)
+    async def checked(exchange: Exchange) -> None:
+        if exchange.strict:
+            await handler(exchange)
+        else:
+            await exchange.read()
+            await exchange.answer(501, b"on the strict front ends only")
+
+    return checked
 
 
 @route("/", "/count")
@@ -219,6 +234,7 @@ async def trailers(exchange: Exchange) -> None:
 
 
 @route("/interim")
+@strict_only
 async def interim(exchange: Exchange) -> None:
     """Informational blocks before the final one."""
     for index in range(exchange.number("n", 1)):
@@ -253,6 +269,7 @@ async def hang(exchange: Exchange) -> None:
 
 
 @route("/reset-mid-body")
+@strict_only
 async def reset_mid_body(exchange: Exchange) -> None:
     """Part of the body, then a reset."""
     await _part(exchange)
@@ -260,6 +277,7 @@ async def reset_mid_body(exchange: Exchange) -> None:
 
 
 @route("/cut-mid-body")
+@strict_only
 async def cut_mid_body(exchange: Exchange) -> None:
     """Part of the body, then the connection closes."""
     await _part(exchange)
@@ -267,6 +285,7 @@ async def cut_mid_body(exchange: Exchange) -> None:
 
 
 @route("/refuse", reads=True)
+@strict_only
 async def refuse(exchange: Exchange) -> None:
     """Refuse the first requests as unprocessed."""
     if exchange.entry.count <= exchange.number("times", 1):
@@ -276,6 +295,7 @@ async def refuse(exchange: Exchange) -> None:
 
 
 @route("/drop", reads=True)
+@strict_only
 async def drop(exchange: Exchange) -> None:
     """Close the connection under the first requests."""
     if exchange.entry.count <= exchange.number("times", 1):
@@ -287,6 +307,7 @@ async def drop(exchange: Exchange) -> None:
 
 
 @route("/goaway")
+@strict_only
 async def goaway(exchange: Exchange) -> None:
     """The last request of its connection."""
     await exchange.send({"type": "katipo.goaway"})
@@ -299,12 +320,16 @@ async def _early(exchange: Exchange, code: int, headers: RawHeaders) -> None:
     if limit:
         async for _ in exchange.pieces(limit):
             pass
+    if not exchange.strict:
+        # hypercorn fails with a KeyError on a piece of a body that comes after the response; over HTTP/3 that ends its whole
+        # QUIC server.
+        await exchange.read()
     if how != "drain" and exchange.version.startswith("1"):
         headers = [*headers, (b"connection", b"close")]
     await exchange.answer(code, b"early", headers)
     if how == "drain":
         await exchange.read()
-    elif how in ("close", "reset"):
+    elif how in ("close", "reset") and exchange.strict:
         await exchange.send({"type": f"katipo.{how}"})
 
 
@@ -358,7 +383,8 @@ def _header_pairs(exchange: Exchange) -> list[tuple[str, str]]:
 def _query_pairs(exchange: Exchange, *, lower: bool = False) -> RawHeaders:
     pairs = [item.partition("=") for item in exchange.scope["query_string"].decode().split("&") if item]
     return [
-        (unquote_to_bytes(name).lower() if lower else unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs
+        (unquote_to_bytes(name).lower() if lower else unquote_to_bytes(name), unquote_to_bytes(value))
+        for name, _, value in pairs
     ]
 
 

@@ -1,7 +1,7 @@
 """The origin's process: one application on hypercorn and on the strict front ends, in one event loop.
 
-Run as `python -m tests.support.origin.serve SETTINGS`, with a JSON object: descriptors of open sockets `http`, `https`, `quic`,
-`strict_http`, `strict_https`, `strict_quic`, paths `cert` and `key`. Writes a line "ready" when all of them serve.
+Run as `python -m tests.support.origin.serve SETTINGS`, with a JSON object: descriptors of open sockets `http`, `https`,
+`quic`, `strict_http`, `strict_https`, `strict_quic`, paths `cert` and `key`. Writes a line "ready" when all of them serve.
 """
 
 import asyncio
@@ -18,14 +18,11 @@ import hypercorn.asyncio
 import hypercorn.config
 
 from tests.support.certs import Certificate
-from tests.support.origin import routes
+from tests.support.origin import routes as routes  # registered by being imported
 from tests.support.origin.app import Application
 from tests.support.origin.h1 import Http1Connection
 from tests.support.origin.h2 import Http2Connection
 from tests.support.origin.h3 import make_server
-
-# Registers itself by being imported.
-assert routes
 
 # The first bytes of an HTTP/2 connection (RFC 9113 3.4); no HTTP/1 request starts with them.
 PREFACE = b"PRI"

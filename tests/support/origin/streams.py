@@ -86,7 +86,7 @@ class Stream(ABC):
         except Gone:
             pass
 
-    async def want(self) -> None:
+    async def want(self) -> None:  # noqa: B027 - most front ends have nothing to do
         """The application asks for the request body: the moment for a 100 (Continue), where a front end has one."""
 
     # What a front end implements. All may raise Gone.

@@ -1,0 +1,51 @@
+"""A server as a test sees it that runs over HTTP/1.1, 2 and 3: how to make a URL, and which options choose the version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict, cast
+from urllib.parse import quote, urlencode
+
+VERSIONS = ("1.1", "2", "3")
+
+Version: TypeAlias = Literal["1.1", "2", "3"]
+OptionVersion: TypeAlias = Literal["1.1", "2", "3-only"]
+
+
+class EndpointOptions(TypedDict):
+    """Options of a request that choose the version and trust the tests' CA."""
+
+    http_version: OptionVersion
+    cacert: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A base URL and the protocol version to use there."""
+
+    base: str
+    version: Version
+    cacert: str
+
+    def __call__(self, path: str, **query: object) -> str:
+        """The URL of a path, with a query; names and values are escaped."""
+        return self.base + path + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+
+    @property
+    def option(self) -> OptionVersion:
+        """The pool's `http_version` for exactly this version."""
+        return "3-only" if self.version == "3" else self.version
+
+    @property
+    def options(self) -> EndpointOptions:
+        """Options of a request: `pool.get(endpoint("/count"), **endpoint.options)`."""
+        return {"http_version": self.option, "cacert": self.cacert}
+
+    @property
+    def http_version(self) -> str:
+        """What `Response.http_version` says."""
+        return {"1.1": "HTTP/1.1", "2": "HTTP/2", "3": "HTTP/3"}[self.version]
+
+    @classmethod
+    def make(cls, base: str, version: str, ca: Path) -> "Endpoint":
+        """An endpoint; `version` is one of VERSIONS."""
+        return cls(base, cast("Version", version), str(ca))
