@@ -23,11 +23,13 @@ from tests.support.proxy import HTTPProxy, SocksProxy, Tinyproxy, start_tinyprox
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """At the end of the session the engine has no live object and this process no descriptor that it did not have before."""
     # Made before every other session fixture, so checked after all of them have ended.
     before = open_descriptors()
     yield
+    if request.session.testsfailed:
+        return  # the failures' tracebacks keep alive what their frames held
     gc.collect()
     alive = {name: count for name, count in _engine.counts().items() if count}
     assert not alive, f"the engine's live objects at the end: {alive}"

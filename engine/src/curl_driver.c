@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define CLEARS_CONNECTIONS 0x081000 /* CURLMOPT_NETWORK_CHANGED */
 #define EVENTS 256      /* a turn; arbitrary */
 #define MULTIS_MOST 64  /* identities kept open, 10 KiB and 2 descriptors each; arbitrary */
 #define LOOKUP_THREADS 64 /* an abandoned lookup holds its thread until the resolver gives up; arbitrary */
@@ -21,6 +22,7 @@ typedef struct {
     int registered; /* POLLER_*: what the poller watches */
     uint32_t generation;
     bool ours;
+    void *opened; /* what the opener said */
 } socket_entry;
 
 struct driver {
@@ -131,7 +133,8 @@ static int open_socket(void *user, int purpose, struct curl_sockaddr *address) {
     m->sockets++;
     atomic_fetch_add_explicit(m->driver->options.connections, 1, memory_order_relaxed);
     count_up(ENGINE_COUNT_SOCKETS);
-    o->opening(o);
+    void *opened = o->opening(o);
+    m->driver->sockets[fd].opened = opened; /* fetched again: the opener may do anything */
     return fd;
 }
 
@@ -140,11 +143,15 @@ static int close_socket(void *user, int fd) {
     driver *d = m->driver;
     socket_entry *e = entry_of(d, fd);
     if (e && e->ours) {
+        void *opened = e->opened;
         watch(d, fd, e, 0);
         *e = (socket_entry){.generation = e->generation + 1};
         m->sockets--;
         atomic_fetch_sub_explicit(d->options.connections, 1, memory_order_relaxed);
         count_down(ENGINE_COUNT_SOCKETS);
+        close(fd);
+        d->options.closed(d->options.user, opened);
+        return 0;
     }
     close(fd);
     return 0;
@@ -293,7 +300,10 @@ void driver_prepare(multi *m, CURL *easy, opener *o) {
     lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, o);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, m);
-    if (m->driver->options.max_idle == 0) lc.curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    /* Newer versions close what is idle when the transfer has gone (driver_remove). FORBID_REUSE is second to that: it would
+     * also close between the rounds of an authentication that is bound to its connection. */
+    if (m->driver->options.max_idle == 0 && lc.version_num < CLEARS_CONNECTIONS)
+        lc.curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
     /* From 7.87 to the multi option of that name, removing a handle in the middle of a lookup waited for it. */
     if (lc.version_num >= 0x075700) lc.curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }
@@ -305,10 +315,19 @@ int driver_add(multi *m, CURL *easy) {
     return code;
 }
 
+static void trim(multi *m) {
+    if (m->sockets && lc.version_num >= CLEARS_CONNECTIONS)
+        lc.curl_multi_setopt(m->handle, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
+}
+
+int driver_multis(const driver *d) { return d->multi_count; }
+
 int driver_remove(multi *m, CURL *easy) {
     m->running--;
     m->dirty = true;
-    return lc.curl_multi_remove_handle(m->handle, easy);
+    int code = lc.curl_multi_remove_handle(m->handle, easy);
+    if (m->driver->options.max_idle == 0) trim(m);
+    return code;
 }
 
 int driver_kick(multi *m) {
@@ -320,8 +339,7 @@ int driver_kick(multi *m) {
 
 void driver_trim(driver *d) {
     for (node *l = d->multis.next; l != &d->multis; l = l->next) {
-        multi *m = CONTAINER(l, multi, in_driver);
-        if (m->sockets) lc.curl_multi_setopt(m->handle, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
+        trim(CONTAINER(l, multi, in_driver));
     }
 }
 

@@ -41,6 +41,9 @@ typedef struct {
     bool multiplexing;
     long max_host, max_total, max_idle, max_streams;
     _Atomic long *connections; /* the pool's count of open sockets */
+    /* A socket was closed, of which opener.opening returned `opened`. */
+    void (*closed)(void *user, void *opened);
+    void *user;
 } driver_options;
 
 driver *driver_new(const driver_options *options);
@@ -60,12 +63,14 @@ void driver_spare(multi *m, CURL *easy, engine_config *config);
 CURL *driver_take_spare(multi *m, const engine_config *config);
 /* Let libcurl look at its timers now. */
 int driver_kick(multi *m);
-/* Close the identity's idle connections, as far as this libcurl can. */
+/* Close the idle connections of every identity, as far as this libcurl can (from 8.16 on). */
 void driver_trim(driver *d);
+/* How many multi handles there are. */
+int driver_multis(const driver *d);
 /* Where a transfer hears that a socket is being opened for it: connecting has begun. */
 typedef struct opener {
     multi *multi;
-    void (*opening)(struct opener *o);
+    void *(*opening)(struct opener *o);
 } opener;
 /* Options of an easy handle that have to do with sockets. `o` must outlive the handle. */
 void driver_prepare(multi *m, CURL *easy, opener *o);

@@ -49,6 +49,11 @@ static int descriptor_limit(void) {
     return most > 8 ? (int)most : 8;
 }
 
+void pool_scatters(engine_pool *p) {
+    /* The system's own limit has a reserve, and needs no such care. */
+    if (p->options.max_total_connections) turns_be_strict(p->turns);
+}
+
 engine_pool *engine_pool_new(const engine_pool_options *options) {
     engine_pool *p = mem_zalloc(sizeof *p);
     if (!p) return NULL;
@@ -65,6 +70,7 @@ engine_pool *engine_pool_new(const engine_pool_options *options) {
         free(p);
         return NULL;
     }
+    if (options->workers > 1) pool_scatters(p);
     atomic_init(&p->refs, 1);
     waiters_init(&p->waiters);
     count_up(ENGINE_COUNT_POOLS);
@@ -92,6 +98,18 @@ void engine_pool_unref(engine_pool *p) {
 
 turns *pool_turns(engine_pool *p) { return p->turns; }
 
+void pool_look_for_sockets(engine_pool *p) {
+    lock(LOCK_POOL, p);
+    for (int i = 0; i < p->slots; i++)
+        if (p->workers[i]) worker_look_for_sockets(p->workers[i]);
+    unlock(LOCK_POOL, p);
+}
+
+static void socket_closed(void *user, void *opened) {
+    engine_pool *p = user;
+    if (turns_closed(p->turns, opened)) pool_look_for_sockets(p);
+}
+
 void pool_driver_options(engine_pool *p, int index, driver_options *o) {
     const engine_pool_options *mine = &p->options;
     memset(o, 0, sizeof *o);
@@ -100,6 +118,8 @@ void pool_driver_options(engine_pool *p, int index, driver_options *o) {
     o->max_total = p->max_total;
     o->max_streams = mine->max_concurrent_streams > 0 ? mine->max_concurrent_streams : 100;
     o->connections = &p->connections;
+    o->closed = socket_closed;
+    o->user = p;
     if (mine->max_idle_connections < 0) {
         o->max_idle = p->max_total;
     } else {

@@ -13,6 +13,10 @@ void pool_driver_options(engine_pool *p, int index, driver_options *options);
 void pool_settled(engine_pool *p, worker *w, bool ok);
 /* A worker's thread is about to end. Returns whether nobody will join it. */
 bool pool_worker_ended(engine_pool *p, worker *w, bool died);
+/* Its connections are held in more than one multi handle. */
+void pool_scatters(engine_pool *p);
+/* A transfer lacks a socket, or one has been closed while it does. */
+void pool_look_for_sockets(engine_pool *p);
 void pools_after_fork(void);
 
 #endif

@@ -129,19 +129,16 @@ int engine_waiter_cancel(engine_waiter *w) {
     if (!w->source) return 0;
     int answer = 0;
     lock(w->kind, w->source);
+    lock(LOCK_QUEUE, w->queue); /* also for the look: whoever takes it out of the queue holds only this one */
     if (w->state == REGISTERED) {
         node_remove(&w->in_source);
-        w->state = IDLE;
         answer = 1;
-    } else {
-        lock(LOCK_QUEUE, w->queue);
-        if (w->state == WOKEN) {
-            node_remove(&w->in_queue);
-            w->state = IDLE;
-            answer = 2;
-        }
-        unlock(LOCK_QUEUE, w->queue);
+    } else if (w->state == WOKEN) {
+        node_remove(&w->in_queue);
+        answer = 2;
     }
+    w->state = IDLE;
+    unlock(LOCK_QUEUE, w->queue);
     unlock(w->kind, w->source);
     return answer;
 }

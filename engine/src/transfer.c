@@ -231,18 +231,23 @@ static int on_seek(void *user, int64_t offset, int origin) {
 
 /* ------------------------------------------------------------------------------------------------ connecting, sending */
 
-static void on_opening(opener *o) {
-    transfer *t = CONTAINER(o, transfer, opener);
+static void begin_connecting(transfer *t) {
     if (t->connect_ns) return;
-    t->connect_ns = driver_now(o->multi->driver);
+    t->connect_ns = driver_now(t->multi->driver);
     transfer_arm(t);
+}
+
+static void *on_opening(opener *o) {
+    transfer *t = CONTAINER(o, transfer, opener);
+    begin_connecting(t);
+    return turns_opened(worker_turns(t->worker), &t->ticket);
 }
 
 static int on_resolving(void *resolver, void *reserved, void *user) {
     transfer *t = user;
     (void)resolver;
     (void)reserved;
-    on_opening(&t->opener);
+    begin_connecting(t);
     return 0;
 }
 
@@ -286,6 +291,7 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     t->answered = false;
     t->sending = true;
     t->connect_ns = 0;
+    turns_unclaim(worker_turns(t->worker), &t->ticket);
     t->last_rx_ns = t->last_tx_ns = driver_now(t->multi->driver);
     atomic_store(&t->record->request_sent, true);
     transfer_arm(t);
@@ -310,6 +316,7 @@ transfer *transfer_new(struct worker *w, engine_record *r) {
     r->transfer = t;
     t->ticket.worker = w;
     t->ticket.record = r;
+    node_init(&t->starving);
     t->opener.opening = on_opening;
     t->upload_done = !has_body(t) || (!is_streaming_body(t) && r->body_size == 0);
     return t;
@@ -519,13 +526,13 @@ static int64_t number(CURL *easy, int info) {
 static int64_t small_number(CURL *easy, int info) {
     long value = 0;
     lc.curl_easy_getinfo(easy, info, &value);
-    return value;
+    return value > 0 ? value : 0; /* a port is -1 where there was no connection */
 }
 
 static void read_metrics(const transfer *t, engine_metrics *m) {
     CURL *easy = t->easy;
-    int64_t until = t->entered_ns ? t->entered_ns : now_ns();
-    m->queue_us = (until - t->record->submitted_ns) / 1000;
+    int64_t waited = (t->entered_ns ? t->entered_ns : now_ns()) - t->record->submitted_ns;
+    m->queue_us = waited > 0 ? waited / 1000 : 0; /* the worker's clock stands still during a turn */
     if (!easy) return;
     m->namelookup_us = number(easy, CURLINFO_NAMELOOKUP_TIME_T);
     m->connect_us = number(easy, CURLINFO_CONNECT_TIME_T);
@@ -693,6 +700,7 @@ void transfer_free(transfer *t) {
             count_down(ENGINE_COUNT_EASIES);
         }
     }
+    worker_stop_starving(t->worker, t);
     turns_leave(worker_turns(t->worker), &t->ticket);
     free_memory(t);
 }

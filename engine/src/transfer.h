@@ -26,6 +26,7 @@ typedef struct transfer {
     multi *multi;
     opener opener;
     ticket ticket;
+    node starving; /* in its worker's list: waits for a socket */
     alarm_entry alarm;
 
     /* Clocks, CLOCK_MONOTONIC. */

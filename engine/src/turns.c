@@ -13,6 +13,7 @@ struct origin {
     origin *next; /* in its bucket */
     unsigned hash;
     int used;     /* slots held */
+    int sockets;  /* open, idle ones included */
     int streams;  /* per connection: 1 until HTTP/2 or 3 was seen */
     node waiting; /* tickets, first come first */
     node starved; /* in turns.starved: has waiters that lack nothing but a share */
@@ -25,6 +26,9 @@ struct turns {
     bool multiplexing;
     int shares; /* in use, of max_total */
     long waiting;
+    bool strict;  /* claims are needed */
+    int claims;   /* sockets open or claimed */
+    int starving; /* transfers whose claim was refused */
     int count;
     node starved;
     origin *buckets[BUCKETS];
@@ -80,7 +84,7 @@ static origin *origin_of(turns *t, const char *identity, size_t identity_size, c
 }
 
 static void forget_if_many(turns *t, origin *o) {
-    if (t->count <= REMEMBERED_MOST || o->used || !node_empty(&o->waiting)) return;
+    if (t->count <= REMEMBERED_MOST || o->used || o->sockets || !node_empty(&o->waiting)) return;
     origin **p = &t->buckets[o->hash % BUCKETS];
     while (*p != o) p = &(*p)->next;
     *p = o->next;
@@ -108,6 +112,13 @@ static void grant(turns *t, origin *o, ticket *k) {
     k->state = TICKET_HELD;
 }
 
+static void grant_first(turns *t, origin *o) {
+    ticket *k = CONTAINER(node_pop(&o->waiting), ticket, waiting);
+    t->waiting--;
+    grant(t, o, k);
+    worker_command(k->worker, k->record, COMMAND_GRANT);
+}
+
 /* Grant what can be granted to the origin's waiters. */
 static void serve(turns *t, origin *o) {
     node_remove(&o->starved);
@@ -115,24 +126,27 @@ static void serve(turns *t, origin *o) {
         room r = room_for(t, o);
         if (r == TOTAL_FULL) node_append(&t->starved, &o->starved);
         if (r != FREE) return;
-        ticket *k = CONTAINER(node_pop(&o->waiting), ticket, waiting);
-        t->waiting--;
-        grant(t, o, k);
-        worker_command(k->worker, k->record, COMMAND_GRANT);
+        grant_first(t, o);
     }
+}
+
+/* Grant what needs no further share: streams of the connections that the origin has. Where shares are what is short, its
+ * waiters have no reason to stand in line for one behind other origins'. It keeps its place in that line. */
+static void serve_without_share(turns *t, origin *o) {
+    while (!node_empty(&o->waiting) && shares_of(o, o->used + 1) == shares_of(o, o->used) && room_for(t, o) == FREE)
+        grant_first(t, o);
+    if (node_empty(&o->waiting)) node_remove(&o->starved);
 }
 
 static void serve_starved(turns *t) {
     while (!node_empty(&t->starved)) {
         origin *o = CONTAINER(t->starved.next, origin, starved);
         if (room_for(t, o) == TOTAL_FULL) return;
-        /* One grant each, so that origins take turns: serve() would give all to the first. */
+        /* One share each, so that origins take turns: serve() would give all to the first. */
         node_remove(&o->starved);
         if (room_for(t, o) == FREE) {
-            ticket *k = CONTAINER(node_pop(&o->waiting), ticket, waiting);
-            t->waiting--;
-            grant(t, o, k);
-            worker_command(k->worker, k->record, COMMAND_GRANT);
+            grant_first(t, o);
+            serve_without_share(t, o);
         }
         if (!node_empty(&o->waiting) && room_for(t, o) != HOST_FULL) node_append(&t->starved, &o->starved);
     }
@@ -172,11 +186,14 @@ void turns_leave(turns *t, ticket *k) {
         if (node_empty(&o->waiting)) node_remove(&o->starved);
     } else if (k->state == TICKET_HELD) {
         set_used(t, o, o->used - 1);
-        if (!node_empty(&o->waiting)) {
-            if (node_empty(&o->starved)) serve(t, o);
-        }
+        if (node_empty(&o->starved))
+            serve(t, o);
+        else
+            serve_without_share(t, o);
         serve_starved(t);
     }
+    if (k->claimed) t->claims--;
+    k->claimed = false;
     k->state = TICKET_NONE;
     k->origin = NULL;
     forget_if_many(t, o);
@@ -205,13 +222,71 @@ long turns_waiting(turns *t) {
     return waiting;
 }
 
+/* ---- sockets */
+
+void turns_be_strict(turns *t) {
+    lock(LOCK_TURNS, t);
+    t->strict = true;
+    unlock(LOCK_TURNS, t);
+}
+
+bool turns_claim(turns *t, ticket *k) {
+    lock(LOCK_TURNS, t);
+    origin *o = k->origin;
+    /* Its own share is among `used`: as many sockets as shares means that one of them is idle, or can take a stream. */
+    bool granted = !t->strict || o->sockets >= shares_of(o, o->used) || t->claims < t->max_total;
+    if (!granted) {
+        t->starving++;
+    } else if (t->strict && o->sockets < shares_of(o, o->used)) {
+        t->claims++;
+        k->claimed = true;
+    }
+    unlock(LOCK_TURNS, t);
+    return granted;
+}
+
+void turns_stop_starving(turns *t) {
+    lock(LOCK_TURNS, t);
+    t->starving--;
+    unlock(LOCK_TURNS, t);
+}
+
+void turns_unclaim(turns *t, ticket *k) {
+    if (!k->claimed) return;
+    lock(LOCK_TURNS, t);
+    k->claimed = false;
+    t->claims--;
+    unlock(LOCK_TURNS, t);
+}
+
+void *turns_opened(turns *t, ticket *k) {
+    lock(LOCK_TURNS, t);
+    origin *o = k->origin;
+    if (!k->claimed) t->claims++;
+    k->claimed = false;
+    o->sockets++;
+    unlock(LOCK_TURNS, t);
+    return o;
+}
+
+bool turns_closed(turns *t, void *opened) {
+    origin *o = opened;
+    lock(LOCK_TURNS, t);
+    o->sockets--;
+    t->claims--;
+    forget_if_many(t, o);
+    bool awaited = t->starving > 0;
+    unlock(LOCK_TURNS, t);
+    return awaited;
+}
+
 void turns_after_fork(turns *t) {
     node_init(&t->starved);
-    t->shares = 0;
+    t->shares = t->claims = t->starving = 0;
     t->waiting = 0;
     for (int i = 0; i < BUCKETS; i++)
         for (origin *o = t->buckets[i]; o; o = o->next) {
-            o->used = 0;
+            o->used = o->sockets = 0;
             node_init(&o->waiting);
             node_init(&o->starved);
         }

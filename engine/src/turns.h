@@ -5,6 +5,10 @@
  * share one. Waiting is first come, first served within an origin; origins that only lack a share take turns. Every operation
  * costs the same whatever the length of the queues. Knows no libcurl.
  *
+ * Shares count transfers. Sockets are counted too, idle ones with them, because a worker's (or an identity's) idle
+ * connections are out of the others' reach: where a pool has several and a limit of its own, a transfer for whose origin
+ * there is no idle connection claims a socket before it starts, and when there is none left, idle ones are closed first.
+ *
  * One `turns` serves all workers of a pool, under its own lock; a grant reaches the transfer's worker as a command.
  */
 #ifndef KATIPO_TURNS_H
@@ -22,6 +26,7 @@ typedef struct {
     enum { TICKET_NONE, TICKET_WAITING, TICKET_HELD } state; /* turns lock */
     struct worker *worker;
     engine_record *record;
+    bool claimed; /* has claimed a socket that it has not opened; written under the turns lock by its own worker */
 } ticket;
 
 typedef struct turns turns;
@@ -36,6 +41,18 @@ void turns_leave(turns *t, ticket *k);
 /* A response has shown what the origin speaks. */
 void turns_learn(turns *t, ticket *k, bool multiplexed);
 long turns_waiting(turns *t);
+
+/* Sockets. From now on claims are needed, because connections are held in several places. */
+void turns_be_strict(turns *t);
+/* Whether the transfer may start. False: every socket is taken; it is counted as starving until turns_stop_starving. */
+bool turns_claim(turns *t, ticket *k);
+void turns_stop_starving(turns *t);
+/* Its connection is there, perhaps a reused one: a claim that was not needed is given up. */
+void turns_unclaim(turns *t, ticket *k);
+/* A socket was opened for the transfer; returns what turns_closed must be told. */
+void *turns_opened(turns *t, ticket *k);
+/* One was closed. Returns whether somebody waits for that. */
+bool turns_closed(turns *t, void *opened);
 /* In a forked child: nobody holds or waits for anything. */
 void turns_after_fork(turns *t);
 

@@ -19,6 +19,7 @@ struct worker {
     _Atomic long in_flight;
     _Atomic int order; /* worker_order; only grows */
     _Atomic int fault; /* engine_pool_fault: what is to fail next */
+    _Atomic bool trim; /* a transfer of the pool lacks a socket */
 
     /* Command lock. */
     node commands; /* records with pending commands, each with a reference */
@@ -35,6 +36,8 @@ struct worker {
     turns *turns;
     clocks clocks;
     bool alarm_failed;
+    bool scatters; /* the pool knows that there is more than one multi handle */
+    node starving; /* transfers that have their turn, and wait for a socket */
 };
 
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
@@ -116,6 +119,11 @@ void worker_fault(worker *w, int how) {
     poke(w);
 }
 
+void worker_look_for_sockets(worker *w) {
+    atomic_store(&w->trim, true);
+    poke(w);
+}
+
 bool worker_gone(worker *w) {
     lock(LOCK_COMMAND, w);
     bool gone = w->gone;
@@ -134,11 +142,51 @@ static void let_go(worker *w, engine_record *r) {
     if (held) engine_record_unref(r);
 }
 
+void worker_stop_starving(worker *w, transfer *t) {
+    if (node_empty(&t->starving)) return;
+    node_remove(&t->starving);
+    turns_stop_starving(w->turns);
+}
+
+/* Its turn has come. Where the pool's sockets are all open, idle ones are closed first, by every worker at the top of its
+ * next turn: by then libcurl has given the transfers that count on an idle connection theirs. */
+static bool start(worker *w, transfer *t) {
+    if (!turns_claim(w->turns, &t->ticket)) {
+        node_append(&w->starving, &t->starving);
+        pool_look_for_sockets(w->pool);
+        return true;
+    }
+    bool ok = transfer_start(t);
+    if (!w->scatters && driver_multis(w->driver) > 1) {
+        w->scatters = true;
+        pool_scatters(w->pool);
+    }
+    return ok;
+}
+
+/* Somebody in the pool lacks a socket, or one was closed while somebody did. */
+static bool feed_starving(worker *w) {
+    if (!atomic_load_explicit(&w->trim, memory_order_relaxed) || !atomic_exchange(&w->trim, false)) return true;
+    driver_trim(w->driver);
+    for (node *l = w->starving.next, *next; l != &w->starving; l = next) {
+        next = l->next;
+        transfer *t = CONTAINER(l, transfer, starving);
+        worker_stop_starving(w, t);
+        if (turns_claim(w->turns, &t->ticket)) {
+            if (!transfer_start(t)) return false;
+        } else {
+            node_append(&w->starving, &t->starving); /* counted again by the claim */
+            return true;
+        }
+    }
+    return true;
+}
+
 static bool begin(worker *w, engine_record *r) {
     transfer *t = transfer_new(w, r);
     if (!t) return false;
     switch (turns_enter(w->turns, &t->ticket, r->config->identity, r->config->identity_size, r->origin)) {
-    case TURN_GRANTED: return transfer_start(t);
+    case TURN_GRANTED: return start(w, t);
     case TURN_WAITS: transfer_arm(t); return true;
     case TURN_NO_MEMORY: break;
     }
@@ -153,7 +201,7 @@ static bool obey(worker *w, engine_record *r, unsigned commands) {
     }
     if (commands & COMMAND_SUBMIT) return begin(w, r);
     if (!r->transfer) return true;
-    if (commands & COMMAND_GRANT && !r->transfer->easy) return transfer_start(r->transfer);
+    if (commands & COMMAND_GRANT && !r->transfer->easy) return start(w, r->transfer);
     if (commands & (COMMAND_BODY | COMMAND_CREDIT)) transfer_resume(r->transfer);
     if (commands & COMMAND_END) transfer_push_end(r->transfer);
     return true;
@@ -258,6 +306,7 @@ static void wake_up(worker *w) {
 /* One turn; the reason to end, or NULL. */
 static const char *turn_once(worker *w) {
     obey_fault(w);
+    if (!feed_starving(w)) return "a multi handle failed";
     if (!take_commands(w)) {
         const char *error = driver_error(w->driver);
         return error ? error : "out of memory";
@@ -269,7 +318,9 @@ static const char *turn_once(worker *w) {
     if (fatal) return fatal;
     if (mem_failed() || w->alarm_failed) return "out of memory";
     int64_t until = fall_asleep(w) ? clocks_first(&w->clocks) : 0;
-    if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault)) until = 0;
+    if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) ||
+        atomic_load(&w->trim))
+        until = 0;
     fatal = driver_turn(w->driver, until);
     wake_up(w);
     if (fatal) return fatal;
@@ -360,6 +411,7 @@ worker *worker_start(engine_pool *pool, int index) {
     node_init(&w->commands);
     node_init(&w->records);
     node_init(&w->alive);
+    node_init(&w->starving);
     driver_options options;
     pool_driver_options(pool, index, &options);
     w->driver = driver_new(&options);

@@ -28,6 +28,9 @@ bool worker_command(worker *w, engine_record *r, unsigned commands);
 /* STOPS: settle what it holds with "pool_closed" and end. DRAINS: end once it holds nothing. Any thread. */
 void worker_order_to(worker *w, worker_order order);
 void worker_fault(worker *w, int how);
+/* A transfer somewhere in the pool lacks a socket: close idle connections, and see whether one of its own may start. Any
+ * thread. */
+void worker_look_for_sockets(worker *w);
 /* Requests accepted for it and not settled. Any thread. */
 _Atomic long *worker_in_flight(worker *w);
 /* Wait until its thread has ended, until `deadline_ns` at most, and join it. False: it has not; it is left behind, and what
@@ -40,6 +43,8 @@ bool worker_ended(worker *w);
 /* ---- for the transfers; worker's thread only */
 driver *worker_driver(worker *w);
 turns *worker_turns(worker *w);
+struct transfer;
+void worker_stop_starving(worker *w, struct transfer *t);
 void worker_alarm(worker *w, alarm_entry *a, int64_t at_ns);
 
 /* ---- fork */

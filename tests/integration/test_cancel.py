@@ -86,7 +86,6 @@ def test_half_a_header_block_is_no_response(pool: katipo.Pool, hostile: Hostile)
     """Cancelled in the middle of the headers: the server sees the close."""
     server = hostile([read_request(), send(b"HTTP/1.1 200 OK\r\nX-Half:"), wait_closed()])
     handle = pool.async_get(server.url)
-    server.peer().script_ended.wait(0)
     server.peer().wait_received(b"\r\n\r\n")
     handle.cancel()
     with pytest.raises(katipo.Cancelled):
@@ -205,12 +204,22 @@ def test_a_cancel_wakes_who_waits(pool: katipo.Pool, endpoint: Endpoint, origin:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_cancel_wakes_who_awaits(pool: katipo.Pool, endpoint: Endpoint, anyio_backend: object) -> None:
+async def test_a_cancel_wakes_who_awaits(
+    pool: katipo.Pool, endpoint: Endpoint, origin: Origin, anyio_backend: object
+) -> None:
     """So does an await, when another thread cancels."""
-    handle = pool.async_get(endpoint("/hang"), **endpoint.options)
-    threading.Timer(0.05, handle.cancel).start()
+    name = origin.fresh_id()
+    handle = pool.async_get(endpoint("/hang", id=name), **endpoint.options)
+
+    def cancel() -> None:
+        origin.journal(name, until="started")
+        handle.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
     with pytest.raises(katipo.Cancelled):
         await handle
+    thread.join()
 
 
 async def test_cancelling_an_await_does_not_cancel_the_request(

@@ -39,6 +39,11 @@ class TinyServer:
     def open(self, gate: str, times: int = 1) -> None:
         self._gates[gate].release(times)
 
+    def wait_idle(self) -> None:
+        """Until no connection is left. For a test that counts what the process has: the server is part of it."""
+        for thread in self._threads[1:]:
+            thread.join(10)
+
     def close(self) -> None:
         """End every thread and close every socket."""
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -58,8 +63,8 @@ class TinyServer:
                 return
             self._connections.add(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
             thread.start()
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 
     def _serve(self, connection: socket.socket) -> None:
         reader = connection.makefile("rb")

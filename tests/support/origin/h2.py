@@ -145,6 +145,9 @@ class Http2Connection:
             await self.writer.drain()
         except OSError as error:
             raise Gone from error
+        # A drain with nothing to wait for does not yield, and what is written after a client's close_notify vanishes without
+        # an error: let the reading half see the end.
+        await asyncio.sleep(0)
 
     def goaway(self, last_stream: int) -> None:
         """Accept nothing after `last_stream`."""

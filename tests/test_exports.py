@@ -1,0 +1,90 @@
+"""What the package shows: `__all__`, the contract's names, and nothing else."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import katipo
+
+ROOT = Path(__file__).parents[1]
+
+POOL = {"request", "get", "post", "put", "patch", "delete", "head", "options", "check_options", "statistics", "close", "aclose"}
+POOL |= {f"async_{name}" for name in ("request", "get", "post", "put", "patch", "delete", "head", "options")}
+HANDLE = {"ref", "result", "done", "cancel", "send_body", "asend_body", "finish_body", "update_flow"}
+MAILBOX = {"receive", "areceive", "close"}
+
+
+def public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def test_all_is_sorted_and_there() -> None:
+    """No name twice, none missing."""
+    assert len(set(katipo.__all__)) == len(katipo.__all__)
+    for name in katipo.__all__:
+        assert hasattr(katipo, name), name
+
+
+def test_the_package_shows_nothing_else() -> None:
+    """But for its modules, which importing them puts there."""
+    shown = public(katipo) - set(katipo.__all__)
+    assert all(f"katipo.{name}" in sys.modules for name in shown), shown
+
+
+def test_every_error_is_exported() -> None:
+    """At top level, as the contract has it."""
+    from katipo import errors
+
+    classes = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Error)
+    }
+    assert {name for name in classes if not name.startswith("_")} <= set(katipo.__all__)
+
+
+def test_every_message_is_exported() -> None:
+    """At top level and in katipo.messages."""
+    for name in ("Started", "Chunk", "Done", "Responded", "Failed", "Message"):
+        assert getattr(katipo, name) is getattr(katipo.messages, name)
+        assert name in katipo.__all__
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"), [(katipo.Pool, POOL), (katipo.Handle, HANDLE), (katipo.Mailbox, MAILBOX)]
+)
+def test_classes_show_the_contract_and_nothing_else(shown: type, expected: set[str]) -> None:
+    """What is not promised cannot be relied on."""
+    assert public(shown) == expected
+
+
+def test_public_things_are_documented() -> None:
+    """Classes, and the methods of the three that everything goes through."""
+    for name in katipo.__all__:
+        thing = getattr(katipo, name)
+        if isinstance(thing, type):
+            assert thing.__doc__, name
+    for cls in (katipo.Pool, katipo.Handle, katipo.Mailbox):
+        for name in public(cls) - {"ref"}:
+            assert getattr(cls, name).__doc__, f"{cls.__name__}.{name}"
+
+
+def test_the_version_is_the_build_s() -> None:
+    """Written twice, compared here."""
+    declared = re.search(r"version: '([^']+)'", (ROOT / "meson.build").read_text())
+    assert declared is not None
+    assert katipo.__version__ == declared[1]
+
+
+def test_the_package_is_typed() -> None:
+    """PEP 561."""
+    assert (Path(katipo.__file__).parent / "py.typed").exists()
+
+
+def test_importing_is_cheap() -> None:
+    """Nothing that most programs do not need is imported: the list is what was found to cost most."""
+    program = "import sys, katipo; print(*sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    dear = {"asyncio", "trio", "ssl", "logging", "http.client", "email", "pycurl", "certifi", "json.tool", "argparse"}
+    assert not dear & set(finished.stdout.split())
