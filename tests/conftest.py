@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import pytest
+import uvloop
 
 import katipo
 from katipo import _engine
@@ -26,10 +27,13 @@ from tests.support.proxy import HTTPProxy, SocksProxy, Tinyproxy, start_tinyprox
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """At the end of the session the engine has no live object and this process no descriptor that it did not have before."""
     # Made before every other session fixture, so checked after all of them have ended.
+    uvloop.new_event_loop().close()  # libuv keeps a pipe for as long as the process lives
     before = open_descriptors()
     yield
     if request.session.testsfailed:
         return  # the failures' tracebacks keep alive what their frames held
+    for item in request.session.items:
+        (getattr(item, "funcargs", None) or {}).clear()  # pytest keeps those of the last test until after this
     gc.collect()
     alive = {name: count for name, count in _engine.counts().items() if count}
     assert not alive, f"the engine's live objects at the end: {alive}"

@@ -11,8 +11,8 @@ import katipo
 
 ROOT = Path(__file__).parents[1]
 
-POOL = {"request", "get", "post", "put", "patch", "delete", "head", "options", "check_options", "statistics", "close", "aclose"}
-POOL |= {f"async_{name}" for name in ("request", "get", "post", "put", "patch", "delete", "head", "options")}
+METHODS = {"request", "get", "post", "put", "patch", "delete", "head", "options"}
+POOL = METHODS | {f"async_{name}" for name in METHODS} | {"check_options", "statistics", "close", "aclose"}
 HANDLE = {"ref", "result", "done", "cancel", "send_body", "asend_body", "finish_body", "update_flow"}
 MAILBOX = {"receive", "areceive", "close"}
 

@@ -131,7 +131,7 @@ bool buffer_add(buffer *b, const void *data, size_t size) {
 }
 
 void buffer_clear(buffer *b) {
-    free(b->data);
+    if (b->room) free(b->data);
     memset(b, 0, sizeof *b);
 }
 

@@ -98,7 +98,7 @@ void *block_alloc(void);
 void block_free(void *block);
 void blocks_trim(void);
 
-/* A growing byte buffer. */
+/* A growing byte buffer. `room` 0 with data: the bytes are somebody else's, and never grow. */
 typedef struct {
     char *data;
     size_t size, room;

@@ -26,7 +26,7 @@ engine_record *record_new(const engine_request *q) {
     size_t method = strlen(q->method) + 1, url = strlen(q->url) + 1, origin = strlen(q->origin) + 1;
     engine_record *r = mem_alloc(sizeof *r + method + url + origin);
     if (!r) return NULL;
-    memset(r, 0, sizeof *r);
+    memset(r, 0, offsetof(engine_record, inline_data));
     r->method = memcpy((char *)(r + 1), q->method, method);
     r->url = memcpy(r->method + method, q->url, url);
     r->origin = memcpy(r->url + url, q->origin, origin);
@@ -459,9 +459,13 @@ static void conclude(engine_record *r, int outcome, bool drop_messages) {
     announce(r, ENGINE_ON_NEWS | ENGINE_ON_TERMINAL | ENGINE_ON_ROOM);
 }
 
-static void take_over(buffer *to, buffer *from) {
-    if (from->data) {
-        buffer_clear(to);
+static void take_over(engine_record *r, buffer *to, buffer *from) {
+    if (!from->size) return;
+    if (from->size <= INLINE_SIZE - r->inline_used) {
+        *to = (buffer){.data = memcpy(r->inline_data + r->inline_used, from->data, from->size), .size = from->size};
+        r->inline_used += from->size;
+        from->size = 0;
+    } else {
         *to = *from;
         memset(from, 0, sizeof *from);
     }
@@ -479,24 +483,18 @@ bool record_settle(engine_record *r, record_end *end) {
         if (end->outcome == ENGINE_OUTCOME_OK) {
             if (!r->started) {
                 r->status = end->status;
-                take_over(&r->block, &end->block);
+                take_over(r, &r->block, &end->block);
                 r->effective_url = end->url;
                 end->url = NULL;
                 r->started = true;
             }
-            take_over(&r->response, &end->body);
-            take_over(&r->trailers, &end->trailers);
-            take_over(&r->cookies, &end->cookies);
+            take_over(r, &r->response, &end->body);
+            take_over(r, &r->trailers, &end->trailers);
+            take_over(r, &r->cookies, &end->cookies);
         }
         conclude(r, end->outcome, end->drop_messages);
     }
     unlock(LOCK_RECORD, r);
-    buffer_clear(&end->block);
-    buffer_clear(&end->body);
-    buffer_clear(&end->trailers);
-    buffer_clear(&end->cookies);
-    free(end->url);
-    end->url = NULL;
     if (first) {
         if (r->mailbox) mailbox_leave(r->mailbox, r);
         pool_settled(r->pool, r->worker, end->outcome == ENGINE_OUTCOME_OK);

@@ -36,6 +36,9 @@ typedef struct segment {
 } segment;
 
 #define DETAIL_SIZE 320
+/* Bytes of a small response's header block and body that a record has room for: they are copied, and the worker keeps its
+ * buffers. Memory that one thread allocates and another frees costs both of them more. Fits the 1 KiB of most API answers. */
+#define INLINE_SIZE 1536
 
 struct engine_record {
     _Atomic int refs;
@@ -78,6 +81,7 @@ struct engine_record {
     size_t detail_size;
     bool proxy_failed;
     engine_metrics metrics;
+    size_t inline_used;
 
     /* Set by the worker just before the first byte of the request leaves; read anywhere. */
     _Atomic bool request_sent;
@@ -96,6 +100,8 @@ struct engine_record {
 
     /* Worker only. */
     struct transfer *transfer;
+
+    char inline_data[INLINE_SIZE]; /* not cleared when the record is made */
 };
 
 engine_record *record_new(const engine_request *request);
@@ -119,7 +125,8 @@ void record_flow(engine_record *r, bool *rx_paused, bool *rx_blocked, bool *tx_p
 /* Forget that the read callback paused (before libcurl is resumed or the body starts anew). */
 void record_unpause(engine_record *r, bool rx, bool tx);
 
-/* Everything that a terminal says. Buffers are taken over where the outcome is set, and cleared in any case. */
+/* Everything that a terminal says. What the record takes of the buffers and of `url` is gone from here; the rest stays the
+ * caller's. */
 typedef struct {
     int outcome, curl_code, clock, status;
     bool proxy_failed, drop_messages;

@@ -13,6 +13,7 @@
  * transfers of a multi handle since 8.9, so that size is no matter there. */
 #define RECEIVE_BUFFER 262144L
 #define SEND_BUFFER 262144L
+#define KEPT_BUFFER 16384u     /* bytes of a buffer that is kept for the next transfer; arbitrary */
 #define RESERVE_MOST (1 << 20) /* of a buffered body, on the word of its Content-Length */
 
 /* ------------------------------------------------------------------------------------------------ header blocks
@@ -178,7 +179,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *user) {
         t->too_large = true;
         return 0;
     }
-    if (!t->body.room) {
+    if (t->body.room < KEPT_BUFFER && !t->body.size && size > t->body.room) {
         int64_t length = -1;
         lc.curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         if (length > 0) buffer_reserve(&t->body, (size_t)(length < RESERVE_MOST ? length : RESERVE_MOST));
@@ -308,8 +309,17 @@ static int on_debug(CURL *easy, int kind, char *data, size_t size, void *user) {
 /* ------------------------------------------------------------------------------------------------ starting */
 
 transfer *transfer_new(struct worker *w, engine_record *r) {
-    transfer *t = mem_zalloc(sizeof *t);
-    if (!t) return NULL;
+    transfer *t = worker_spare(w);
+    if (t) {
+        buffer block = t->block, trailers = t->trailers, body = t->body;
+        memset(t, 0, sizeof *t);
+        t->block = block;
+        t->trailers = trailers;
+        t->body = body;
+    } else {
+        t = mem_zalloc(sizeof *t);
+        if (!t) return NULL;
+    }
     t->worker = w;
     t->record = r;
     record_ref(r);
@@ -570,6 +580,7 @@ static void succeed(transfer *t) {
     if (!is_streamed(t)) end.url = read_url(t);
     if (!read_cookies(t, &end.cookies)) {
         buffer_clear(&end.cookies);
+        free(end.url);
         fail(t, ENGINE_OUTCOME_NO_MEMORY, CURLE_OUT_OF_MEMORY, "no memory for the response's cookies");
         return;
     }
@@ -577,10 +588,12 @@ static void succeed(transfer *t) {
     end.block = t->block;
     end.body = t->body;
     end.trailers = t->trailers;
-    memset(&t->block, 0, sizeof t->block);
-    memset(&t->body, 0, sizeof t->body);
-    memset(&t->trailers, 0, sizeof t->trailers);
     record_settle(t->record, &end);
+    t->block = end.block;
+    t->body = end.body;
+    t->trailers = end.trailers;
+    buffer_clear(&end.cookies);
+    free(end.url);
 }
 
 /* A request that died on a reused HTTP/2 or 3 connection before a byte of response: libcurl sends nothing again there, not
@@ -671,16 +684,30 @@ bool transfer_expired(transfer *t, int64_t now) {
                       .detail = detail,
                       .detail_size = strlen(detail)};
     read_metrics(t, &end.metrics);
+    /* libcurl brings its timers up to date only when it is called, and nothing has called it. */
+    if (t->entered_ns) {
+        int64_t since_us = (now - t->entered_ns) / 1000;
+        if (since_us > end.metrics.total_us) end.metrics.total_us = since_us;
+    }
     record_settle(t->record, &end);
     return true;
 }
 
-static void free_memory(transfer *t) {
-    engine_record *r = t->record;
+void transfer_free_spare(transfer *t) {
     buffer_clear(&t->block);
     buffer_clear(&t->trailers);
     buffer_clear(&t->body);
     free(t);
+}
+
+/* The transfer and its buffers serve the worker's next one, unless they have grown large. */
+static void free_memory(transfer *t, bool keep) {
+    engine_record *r = t->record;
+    t->block.size = t->trailers.size = t->body.size = 0;
+    if (t->body.room > KEPT_BUFFER) buffer_clear(&t->body);
+    if (t->block.room > KEPT_BUFFER) buffer_clear(&t->block);
+    buffer_clear(&t->trailers);
+    if (!keep || !worker_keep_spare(t->worker, t)) transfer_free_spare(t);
     free(r->body); /* nobody reads it any more, and the handle may live long */
     r->body = NULL;
     r->transfer = NULL;
@@ -702,7 +729,7 @@ void transfer_free(transfer *t) {
     }
     worker_stop_starving(t->worker, t);
     turns_leave(worker_turns(t->worker), &t->ticket);
-    free_memory(t);
+    free_memory(t, true);
 }
 
-void transfer_forget(transfer *t) { free_memory(t); }
+void transfer_forget(transfer *t) { free_memory(t, false); }

@@ -80,5 +80,7 @@ void transfer_arm(transfer *t);
 void transfer_free(transfer *t);
 /* The same in a forked child, without touching libcurl. */
 void transfer_forget(transfer *t);
+/* Free the memory of one that its worker kept. */
+void transfer_free_spare(transfer *t);
 
 #endif

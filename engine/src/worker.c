@@ -11,6 +11,8 @@
 #include "pool.h"
 #include "transfer.h"
 
+#define SPARE_TRANSFERS 64 /* under 2 KiB each for small responses; arbitrary */
+
 struct worker {
     _Atomic int refs;
     engine_pool *pool; /* alive as long as the thread: it holds a reference */
@@ -37,6 +39,8 @@ struct worker {
     clocks clocks;
     bool alarm_failed;
     bool scatters; /* the pool knows that there is more than one multi handle */
+    transfer *spares[SPARE_TRANSFERS];
+    int spare_count;
     node starving; /* transfers that have their turn, and wait for a socket */
 };
 
@@ -140,6 +144,14 @@ static void let_go(worker *w, engine_record *r) {
     unlock(LOCK_COMMAND, w);
     if (r->transfer) transfer_free(r->transfer);
     if (held) engine_record_unref(r);
+}
+
+transfer *worker_spare(worker *w) { return w->spare_count ? w->spares[--w->spare_count] : NULL; }
+
+bool worker_keep_spare(worker *w, transfer *t) {
+    if (w->spare_count == SPARE_TRANSFERS) return false;
+    w->spares[w->spare_count++] = t;
+    return true;
 }
 
 void worker_stop_starving(worker *w, transfer *t) {
@@ -383,6 +395,7 @@ static void *run(void *argument) {
     }
     driver_free(w->driver);
     w->driver = NULL;
+    while (w->spare_count) transfer_free_spare(w->spares[--w->spare_count]);
     clocks_clear(&w->clocks);
     bool joined = pool_worker_ended(pool, w, fatal != NULL);
     wakes_flush();
@@ -521,6 +534,7 @@ void workers_after_fork(void) {
             if (r->transfer) transfer_forget(r->transfer);
             engine_record_unref(r);
         }
+        while (w->spare_count) transfer_free_spare(w->spares[--w->spare_count]);
         engine_pool *pool = w->pool;
         worker_unref(w); /* the thread's */
         engine_pool_unref(pool);

@@ -44,6 +44,9 @@ bool worker_ended(worker *w);
 driver *worker_driver(worker *w);
 turns *worker_turns(worker *w);
 struct transfer;
+/* Transfers that have ended, their memory kept for the next. worker_spare: NULL where there is none. */
+struct transfer *worker_spare(worker *w);
+bool worker_keep_spare(worker *w, struct transfer *t);
 void worker_stop_starving(worker *w, struct transfer *t);
 void worker_alarm(worker *w, alarm_entry *a, int64_t at_ns);
 

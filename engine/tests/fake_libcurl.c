@@ -235,10 +235,11 @@ static void close_connection(connection *c) {
     *p = c->next;
     /* Versions differ: some close first and say afterwards that the descriptor is not to be watched. */
     if (c->watched && !c->removed_late) tell_socket(m, NULL, c->fd, CURL_POLL_REMOVE);
+    bool before = m->in_callback;
     m->in_callback = true;
     if (c->close) c->close(c->close_data, c->fd);
     else close(c->fd);
-    m->in_callback = false;
+    m->in_callback = before;
     if (c->watched && c->removed_late) tell_socket(m, NULL, c->fd, CURL_POLL_REMOVE);
     if (c->peer >= 0) close(c->peer);
     free(c);
@@ -881,7 +882,9 @@ int curl_multi_socket_action(CURLM *handle, int fd, int what, int *running) {
                 while (read(fd, tokens, sizeof tokens) == (ssize_t)sizeof tokens) continue;
         }
     }
+    m->in_callback = true; /* callbacks of all kinds are called in here */
     for (int i = 0; i < chosen_count; i++) bring_on(chosen[i]);
+    m->in_callback = false;
     free(chosen);
     *running = 0;
     for (int i = 0; i < m->count; i++) {

@@ -156,7 +156,7 @@ class Pool:
         """Numbers as in katipo.Pool, 0 (for max_idle_connections -1) where there is no limit. Starts nothing."""
     def submit(
         self,
-        transfer: Transfer,
+        transfer: Transfer[Any],
         config: Config,
         method: bytes,
         url: bytes,

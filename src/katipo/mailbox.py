@@ -165,6 +165,7 @@ class Mailbox:
 
 
 def engine_mailbox(mailbox: Mailbox) -> _engine.Mailbox:
+    """What the engine knows it by."""
     return mailbox._box  # pyright: ignore[reportPrivateUsage]
 
 

@@ -57,6 +57,7 @@ class Watched(Protocol):
 
     def overdue_at(self) -> float:
         """When, on monotonic()'s clock, `fail_overdue` may have something to do; infinity: never."""
+        ...
 
     def fail_overdue(self) -> None:
         """Fail what is more than a second past its deadline; that wakes whoever waits for it."""
@@ -195,7 +196,7 @@ class _LoopQueue:
         if self.timer is not None:
             self.timer.cancel()
         # Not a bound method: that would make a cycle, and keep the queue when the loop is closed.
-        self.timer = self.loop.call_later(max(0.0, at - monotonic()), _look, weakref.ref(self))
+        self.timer = self.loop.call_later(max(0.0, at - monotonic()), _look, id(self.loop))
         self.timer_at = at
 
     def look(self) -> None:
@@ -228,12 +229,6 @@ class _LoopQueue:
         self.queue.close()
 
 
-def _look(ref: weakref.ref[_LoopQueue]) -> None:
-    queue = ref()
-    if queue is not None:
-        queue.look()
-
-
 class _LoopQueueRef(weakref.ref[_LoopQueue]):
     __slots__ = ("key",)
     key: int  # set by _adopt
@@ -241,6 +236,14 @@ class _LoopQueueRef(weakref.ref[_LoopQueue]):
 
 _by_loop: dict[int, _LoopQueueRef] = {}
 """By id() of the loop. The weak reference makes the loop's reader the only owner of the queue."""
+
+
+def _look(key: int) -> None:
+    ref = _by_loop.get(key)
+    queue = None if ref is None else ref()
+    if queue is not None:
+        queue.look()
+
 
 def _gone(ref: _LoopQueueRef) -> None:
     if _by_loop.get(ref.key) is ref:

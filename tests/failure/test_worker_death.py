@@ -74,8 +74,10 @@ def test_requests_in_every_stage_fail_once_and_the_pool_goes_on(
     assert answered.result(0).status_code == 200
     assert pool.get(endpoint("/count"), **endpoint.options).status_code == 200
     assert len(box) == 0
-    statistics = pool.statistics()
-    assert (statistics.restarts, statistics.in_flight, statistics.queued, statistics.workers) == (1, 0, 0, 1)
+    # The requests are told first; then the worker lets go of what it held.
+    wait_until(lambda: pool.statistics().restarts == 1)
+    wait_until(lambda: pool.statistics().workers == 1)
+    assert (pool.statistics().in_flight, pool.statistics().queued) == (0, 0)
     for name in stages.values():
         origin.journal(name, until="disconnected")
 
@@ -86,9 +88,7 @@ def test_everybody_who_waits_is_told(pool: katipo.Pool, endpoint: Endpoint, orig
     first."""
     names = [origin.fresh_id() for _ in range(4)]
     buffered = pool.async_get(endpoint("/hang", id=names[0]), **endpoint.options)
-    streamed = pool.async_get(
-        endpoint("/hang", stage="body", size=100, id=names[1]), stream=True, **endpoint.options
-    )
+    streamed = pool.async_get(endpoint("/hang", stage="body", size=100, id=names[1]), stream=True, **endpoint.options)
     sending = pool.async_post(
         endpoint("/upload", gate=names[2], id=names[2]), stream_body=True, upload_window=1, **endpoint.options
     )
@@ -177,13 +177,18 @@ def test_the_pool_goes_on_through_several_deaths_under_load(pool: katipo.Pool, e
 @pytest.mark.core
 def test_a_pool_whose_workers_die_too_often_gives_up(pool: katipo.Pool, origin: Origin) -> None:
     """Restarts that come too fast are not kept up for ever: requests then fail with WorkerDied, at once."""
-    url = f"{origin.strict_http}/count"
+
+    def kill_and_go_on(deaths: int) -> None:
+        pool.get(f"{origin.strict_http}/count", timeout_ms=20_000)
+        kill_worker(pool)
+        wait_until(lambda: pool.statistics().restarts == deaths)
+
+    def kill_one_after_the_other() -> None:
+        for deaths in range(1, 200):
+            kill_and_go_on(deaths)
+
     with pytest.raises(katipo.WorkerDied) as raised:
-        for _ in range(200):
-            pool.get(url, timeout_ms=20_000)
-            restarts = pool.statistics().restarts
-            kill_worker(pool)
-            wait_until(lambda: pool.statistics().restarts > restarts)  # noqa: B023  # called in this round
+        kill_one_after_the_other()
     assert raised.value.code == "worker_died"
     assert raised.value.request_sent is False
     assert pool.statistics().restarts >= 10

@@ -184,7 +184,9 @@ def test_an_abandoned_stream_is_cancelled(
     free(pool, endpoint)
 
 
-def test_a_stream_that_is_no_longer_iterated_is_cancelled(pool: katipo.Pool, endpoint: Endpoint, origin: Origin) -> None:
+def test_a_stream_that_is_no_longer_iterated_is_cancelled(
+    pool: katipo.Pool, endpoint: Endpoint, origin: Origin
+) -> None:
     """A loop that breaks off and lets go of the handle ends the request."""
     name = origin.fresh_id()
     for message in pool.async_get(endpoint("/big", size=1 << 30, id=name), stream=True, **endpoint.options):

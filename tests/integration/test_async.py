@@ -40,7 +40,9 @@ def join(threads: list[threading.Thread]) -> None:
 def test_many_requests_in_flight_never_cross(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """Three hundred requests with different paths, bodies and references have each its own answer."""
     handles = [
-        pool.async_post(endpoint("/echo", n=index), body=pattern(index, 1000 + index), ref=f"ref {index}", **endpoint.options)
+        pool.async_post(
+            endpoint("/echo", n=index), body=pattern(index, 1000 + index), ref=f"ref {index}", **endpoint.options
+        )
         for index in range(300)
     ]
     for index, handle in enumerate(handles):
@@ -218,7 +220,7 @@ def test_a_trio_scope_cancels_the_wait_alone(pool: katipo.Pool, endpoint: Endpoi
 
 @pytest.mark.core
 def test_several_loops_and_threads_use_one_pool(make_pool: Callable[..., katipo.Pool], endpoint: Endpoint) -> None:
-    """asyncio, trio and blocking callers in threads of their own share a pool with two workers, each with its own answers."""
+    """asyncio, trio and blocking callers in their threads share a pool of two workers: no answer goes astray."""
     pool = make_pool(workers=2)
     wrong: list[object] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,14 +10,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 import katipo
 from tests.support.pattern import pattern
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.endpoints import Endpoint
     from tests.support.origin import Origin
 
@@ -54,8 +59,6 @@ def test_a_blocked_call_does_not_hold_the_gil(pool: katipo.Pool, origin: Origin)
 
 def test_one_pool_in_threads_and_an_event_loop_at_once(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """Blocking calls, handles and a loop of its own in another thread do not get into each other's way."""
-    import asyncio
-
     async def loop() -> list[int]:
         handles = [pool.async_get(endpoint("/count"), **endpoint.options) for _ in range(50)]
         return [(await handle).status_code for handle in handles]
@@ -98,10 +101,11 @@ def test_several_threads_wait_for_one_handle(pool: katipo.Pool, origin: Origin) 
     assert len(responses) == 1
 
 
-def test_overload_in_threads_is_for_those_beyond_the_limit(make_pool: object, origin: Origin) -> None:
+def test_overload_in_threads_is_for_those_beyond_the_limit(
+    make_pool: Callable[..., katipo.Pool], origin: Origin
+) -> None:
     """Of twelve threads that call at once, as many as there is room for are served, the others told so."""
-    assert callable(make_pool)
-    pool: katipo.Pool = make_pool(2, max_in_flight=3)
+    pool = make_pool(2, max_in_flight=3)
     name, gate = origin.fresh_id(), origin.fresh_id()
     url = f"{origin.strict_http}/drip?id={name}&gate={gate}"
 
@@ -114,19 +118,11 @@ def test_overload_in_threads_is_for_those_beyond_the_limit(make_pool: object, or
     with ThreadPoolExecutor(12) as threads:
         calls = [threads.submit(call) for _ in range(12)]
         origin.journal(name, until="count>=6")
-        for refused in range(6):
-            _wait_for(lambda count=refused: sum(each.done() for each in calls) > count)  # type: ignore[misc]
+        wait_until(lambda: sum(each.done() for each in calls) == 6)
         origin.open_gate(gate, None)
         ends = sorted(each.result(30) for each in calls)
     assert ends == ["200"] * 6 + ["overload"] * 6
     assert origin.journal(name).count == 6
-
-
-def _wait_for(condition: object) -> None:
-    from tests.support.waiting import wait_until
-
-    assert callable(condition)
-    wait_until(condition)
 
 
 PROGRAM = """
@@ -211,7 +207,7 @@ def wait_until_blocked(pid: int) -> None:
         seen.append(switches if state == "S" else -1)
         return len(seen) > 5 and len(set(seen[-5:])) == 1 and seen[-1] >= 0
 
-    _wait_for(blocked)
+    wait_until(blocked)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="whether a process is blocked is read from /proc")
@@ -222,7 +218,7 @@ def wait_until_blocked(pid: int) -> None:
         ("result", "/hang"),
         ("timeout", "/hang"),
         ("iterate", "/hang?stage=body"),
-        ("send", "/upload?gate=never"),
+        ("send", "/upload?gate=NAME"),
         ("receive", "/hang"),
         ("close", "/hang"),
     ],
@@ -232,13 +228,14 @@ def test_ctrl_c_interrupts_whatever_blocks(origin: Origin, how: str, path: str) 
     taken = []
     for _ in range(RUNS):
         name = origin.fresh_id()
-        url = f"{origin.strict_http}{path}{'&' if '?' in path else '?'}id={name}"
+        url = f"{origin.strict_http}{path.replace('NAME', name)}{'&' if '?' in path else '?'}id={name}"
         seconds, lines = interrupt(how, url, origin, name)
         taken.append(seconds)
         if how == "get":
             assert lines == ["0", "200"], "the request is cancelled, and the pool serves the next one"
         elif how == "result":
             assert lines == ["in flight"], "the handle's request goes on"
+        origin.open_gate(name, None)  # a server that does not read does not see the end
         origin.journal(name, until="disconnected")
         if seconds < LATENCY:
             break
@@ -259,11 +256,14 @@ def test_a_signal_s_handler_that_returns_does_not_disturb_the_wait(pool: katipo.
     try:
         main = threading.get_ident()
 
+        def reached(count: int) -> bool:
+            return len(seen) >= count
+
         def poke() -> None:
             origin.journal(name, until="started")
             for count in range(1, 4):
                 signal.pthread_kill(main, signal.SIGUSR1)
-                _wait_for(lambda count=count: len(seen) >= count)  # type: ignore[misc]
+                wait_until(partial(reached, count))
 
         thread = threading.Thread(target=poke)
         thread.start()

@@ -389,7 +389,7 @@ def test_a_closed_mailbox_is_bad_options(pool: katipo.Pool, endpoint: Endpoint) 
 def test_closing_while_requests_are_submitted_loses_none(
     make_pool: Callable[..., katipo.Pool], endpoint: Endpoint
 ) -> None:
-    """A mailbox closed by another thread in the middle of a burst: each accepted request has one terminal, the others raise."""
+    """A mailbox closed in the middle of a burst: each accepted request has one terminal, the others raise."""
     pool = make_pool()
     box = katipo.Mailbox()
     accepted: list[object] = []

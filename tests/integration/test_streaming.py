@@ -30,7 +30,9 @@ SWALLOWED = 40 << 20
 """More than the kernel's socket buffers, and what libcurl holds for a paused HTTP/2 or 3 stream (10 MB), can take."""
 
 
-def stream(pool: katipo.Pool, endpoint: Endpoint, path: str, query: dict[str, object] | None = None, **options: Any) -> katipo.Handle:
+def stream(
+    pool: katipo.Pool, endpoint: Endpoint, path: str, query: dict[str, object] | None = None, **options: Any
+) -> katipo.Handle:
     """A GET with a streamed response."""
     return pool.async_get(endpoint(path, **(query or {})), stream=True, **endpoint.options, **options)
 
@@ -231,9 +233,7 @@ def test_a_consumer_that_stops_for_ten_seconds_loses_nothing(
     """Ten seconds are longer than any timer that is not ours: the stream goes on where it stopped, the clocks for inactivity
     notwithstanding."""
     name, size = origin.fresh_id(), 24 << 20
-    handle = stream(
-        pool, endpoint, "/big", {"size": size, "id": name}, stream_window=65536, read_timeout_ms=2000
-    )
+    handle = stream(pool, endpoint, "/big", {"size": size, "id": name}, stream_window=65536, read_timeout_ms=2000)
     messages = iter(handle)
     digest, taken = hashlib.sha256(), 0
     for message in messages:
@@ -248,9 +248,7 @@ def test_a_consumer_that_stops_for_ten_seconds_loses_nothing(
 
 def test_a_full_window_is_not_inactivity(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """The read timeout does not run while the consumer leaves its window full."""
-    messages = iter(
-        stream(pool, endpoint, "/big", {"size": 1 << 20}, stream_window=1, read_timeout_ms=300)
-    )
+    messages = iter(stream(pool, endpoint, "/big", {"size": 1 << 20}, stream_window=1, read_timeout_ms=300))
     next(messages)
     pool.get(endpoint("/drip", n=1, delay=1.0), **endpoint.options)
     assert body_of(messages) == pattern(0, 1 << 20)
@@ -273,12 +271,10 @@ def test_starvation_ends_in_the_timeout(pool: katipo.Pool, endpoint: Endpoint, o
 
 
 def test_manual_credit_is_all_that_is_delivered(pool: katipo.Pool, endpoint: Endpoint) -> None:
-    """Under manual flow control taking returns nothing: a debt is paid first, then the next byte of credit gets a delivery."""
+    """Under manual flow control taking returns nothing: a debt is paid first, then a byte of credit gets a delivery."""
     box = katipo.Mailbox()
     window, size = 1000, 200_000
-    handle = stream(
-        pool, endpoint, "/big", {"size": size}, stream_window=window, flow_control="manual", reply_to=box
-    )
+    handle = stream(pool, endpoint, "/big", {"size": size}, stream_window=window, flow_control="manual", reply_to=box)
     assert isinstance(box.receive(HANG), Started)
     body, credit = b"", window
     while len(body) < size:
@@ -322,9 +318,7 @@ def test_an_error_in_the_body_comes_after_the_chunks_before_it(
 ) -> None:
     """What had arrived is delivered, then the error, once; it is never an end that looks complete."""
     gate = origin.fresh_id()
-    messages = iter(
-        stream(pool, endpoint, path, {"size": 100_000, "sent": 1000, "gate": gate, "chunked": chunked})
-    )
+    messages = iter(stream(pool, endpoint, path, {"size": 100_000, "sent": 1000, "gate": gate, "chunked": chunked}))
     assert isinstance(next(messages), Started)
     received = b""
     while len(received) < 1000:
@@ -474,7 +468,9 @@ def test_a_bomb_in_a_stream_stops_at_the_limit(pool: katipo.Pool, endpoint: Endp
     assert resident_bytes() - before < 32 << 20
 
 
-@pytest.mark.parametrize("body", [b"this is no gzip", zlib.compress(pattern(0, 5000), wbits=31)[:-20]], ids=["no", "cut"])
+@pytest.mark.parametrize(
+    "body", [b"this is no gzip", zlib.compress(pattern(0, 5000), wbits=31)[:-20]], ids=["no", "cut"]
+)
 def test_a_coded_stream_that_cannot_be_decoded_fails(pool: katipo.Pool, hostile: Hostile, body: bytes) -> None:
     """What could be decoded is delivered, then DecodingError: a cut-off coding is not an end."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -490,15 +486,11 @@ def test_a_coded_stream_that_cannot_be_decoded_fails(pool: katipo.Pool, hostile:
 # ---------------------------------------------------------------------------------------------------- many
 
 
-def test_many_streams_at_once_do_not_mix(
-    make_pool: Callable[..., katipo.Pool], endpoint: Endpoint
-) -> None:
+def test_many_streams_at_once_do_not_mix(make_pool: Callable[..., katipo.Pool], endpoint: Endpoint) -> None:
     """Fifty streams taken in turns, a message of each, on few connections: each has its own body."""
     pool = make_pool(max_host_connections=50 if endpoint.version == "1.1" else 2)
     sizes = [10_000 + 777 * index for index in range(50)]
-    iterators = [
-        iter(stream(pool, endpoint, "/big", {"size": size}, stream_window=5000, ref=size)) for size in sizes
-    ]
+    iterators = [iter(stream(pool, endpoint, "/big", {"size": size}, stream_window=5000, ref=size)) for size in sizes]
     bodies = dict.fromkeys(sizes, b"")
     while iterators:
         for iterator in list(iterators):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections import defaultdict
 
 import pytest
@@ -75,15 +76,20 @@ def test_messages_of_one_request_keep_their_order(pool: katipo.Pool, tiny: TinyS
         consumer.start()
     handles = []
     for i in range(10):
-        handles.append(pool.async_get(f"{tiny.url}/stream?n=20&size=50000", stream=True, stream_window=1, reply_to=box, ref=i))
-        handles.append(pool.async_get(f"{tiny.url}/coded?size=400000", stream=True, stream_window=1, reply_to=box, ref=i + 10))
+        handles.append(
+            pool.async_get(f"{tiny.url}/stream?n=20&size=50000", stream=True, stream_window=1, reply_to=box, ref=i)
+        )
+        handles.append(
+            pool.async_get(f"{tiny.url}/coded?size=400000", stream=True, stream_window=1, reply_to=box, ref=i + 10)
+        )
     wait_until(lambda: sum(isinstance(messages[-1], TERMINAL) for messages in list(found.values())) == 20)
     box.close()
     for consumer in consumers:
         consumer.join()
     for ref, messages in found.items():
         started, *chunks, done = messages
-        assert isinstance(started, Started) and isinstance(done, Done)
+        assert isinstance(started, Started)
+        assert isinstance(done, Done)
         data = b"".join(chunk.data for chunk in chunks if isinstance(chunk, Chunk))
         assert isinstance(ref, int)
         assert data == (b"".join(b"%d" % (i % 10) * 50000 for i in range(20)) if ref < 10 else bytes(400000))
@@ -132,7 +138,7 @@ def test_a_cancelled_areceive_loses_nothing(pool: katipo.Pool, tiny: TinyServer)
                 await asyncio.sleep(0.001 * (turn % 5))
             tasks[0].cancel()
             tasks[2].cancel()
-            got = [each for each in await asyncio.gather(*tasks, return_exceptions=True)]
+            got = list(await asyncio.gather(*tasks, return_exceptions=True))
             refs = [each.ref for each in got if not isinstance(each, BaseException)]
             while len(refs) < 4:
                 refs.append((await asyncio.wait_for(box.areceive(), 10)).ref)
@@ -163,7 +169,8 @@ def test_close_cancels_and_leaves_what_is_queued(pool: katipo.Pool, tiny: TinySe
     messages = {message.ref: message for message in box}
     assert isinstance(messages["done"], Responded)
     failed = messages["hang"]
-    assert isinstance(failed, Failed) and isinstance(failed.error, Cancelled)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, Cancelled)
     with pytest.raises(MailboxClosed):
         box.receive()
 
@@ -240,7 +247,8 @@ def test_no_message_after_a_cancel_but_its_terminal(pool: katipo.Pool, tiny: Tin
     assert isinstance(box.receive(10), Chunk)
     handle.cancel()
     message = box.receive(10)
-    assert isinstance(message, Failed) and isinstance(message.error, Cancelled)
+    assert isinstance(message, Failed)
+    assert isinstance(message.error, Cancelled)
     with pytest.raises(AwaitTimeout):
         box.receive(0.05)
 
@@ -267,6 +275,19 @@ def test_a_refused_request_leaves_nothing_in_the_mailbox(tiny: TinyServer) -> No
         assert len(box._deliveries) == 1
     assert len(take_terminals(box, 1)) == 1
     assert not box._deliveries
+
+
+def test_it_knows_when_to_look_for_a_wedged_worker(pool: katipo.Pool, tiny: TinyServer) -> None:
+    """A second and a bit past the earliest deadline of what replies to it, and again for what is left."""
+    box = Mailbox()
+    assert box._overdue.overdue_at() == float("inf")
+    pool.async_get(f"{tiny.url}/hang", reply_to=box, timeout_ms=5000)
+    pool.async_get(f"{tiny.url}/hang", reply_to=box, timeout_ms=60000)
+    assert box._overdue.overdue_at() == pytest.approx(time.monotonic() + 6.1, abs=1)
+    box._overdue.at = 0.0
+    box._overdue.fail_overdue()
+    assert len(box) == 0, "nothing is overdue"
+    assert box._overdue.overdue_at() == pytest.approx(time.monotonic() + 6.1, abs=1)
 
 
 def test_len_and_truth() -> None:

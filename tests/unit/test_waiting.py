@@ -389,6 +389,34 @@ pool.close()
 """
 
 
+FINALIZED = """
+import gc, os, sys, warnings
+import katipo
+warnings.simplefilter("ignore")
+# Registered before katipo's, so called between katipo's hooks and the fork, with all of the engine's locks taken.
+os.register_at_fork(before=gc.collect, after_in_parent=lambda: None)
+pool = katipo.Pool()
+class Cycle: pass
+cycle = Cycle()
+cycle.itself, cycle.handle = cycle, pool.async_get(sys.argv[1] + "/hang", stream=True)
+gc.disable()
+del cycle
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert pool.get(sys.argv[1] + "/ok").status_code == 200
+pool.close()
+"""
+
+
+def test_a_finalizer_runs_while_a_fork_is_prepared(tiny: TinyServer) -> None:
+    """What it asks of the engine must not wait for locks that its own thread holds."""
+    command = [sys.executable, "-X", "faulthandler", "-c", FINALIZED, tiny.url]
+    finished = subprocess.run(command, timeout=20, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_a_forked_child_waits_with_queues_of_its_own(tiny: TinyServer) -> None:
     """And takes no wake-up from its parent."""
     program = textwrap.dedent(FORK)

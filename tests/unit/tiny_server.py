@@ -17,6 +17,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -102,7 +103,9 @@ class TinyServer:
             finally:
                 connection.settimeout(None)
 
-    def _answer(self, connection: socket.socket, reader, method: str, target: str, headers: dict[str, str]) -> bool:
+    def _answer(
+        self, connection: socket.socket, reader: BinaryIO, method: str, target: str, headers: dict[str, str]
+    ) -> bool:
         url = urlsplit(target)
         query = dict(parse_qsl(url.query))
         body = _body(reader, headers)
@@ -140,7 +143,7 @@ class TinyServer:
         return True
 
 
-def _body(reader, headers: dict[str, str]) -> Iterator[bytes]:
+def _body(reader: BinaryIO, headers: dict[str, str]) -> Iterator[bytes]:
     if headers.get("transfer-encoding") == "chunked":
         while size := int(reader.readline(), 16):
             yield reader.read(size)
