@@ -306,6 +306,9 @@ void engine_mailbox_give_back(engine_mailbox *mailbox, engine_record *record, bo
 bool engine_mailbox_register(engine_mailbox *mailbox, engine_waiter *waiter);
 /* A woken waiter that will not take: wake another one where there is something to take. */
 void engine_mailbox_pass_on(engine_mailbox *mailbox);
+/* Settle with "worker_died" what replies here and is more than `grace_ns` past its total deadline: its worker is wedged.
+ * Returns the earliest deadline (CLOCK_MONOTONIC) of what is left; 0: none. */
+int64_t engine_mailbox_fail_overdue(engine_mailbox *mailbox, int64_t grace_ns);
 
 /* ------------------------------------------------------------------------------------------------ fork, log */
 

@@ -160,12 +160,22 @@ static pthread_mutex_t *stripe_of(lock_kind kind, const void *object) {
     return &all_locks[first_stripe[kind] + (hash & (stripes[kind] - 1u))].mutex;
 }
 
-void lock(lock_kind kind, const void *object) { pthread_mutex_lock(stripe_of(kind, object)); }
-void unlock(lock_kind kind, const void *object) { pthread_mutex_unlock(stripe_of(kind, object)); }
+/* Between the two, the forking thread runs other people's code: their at-fork hooks, finalizers of objects of ours. What that
+ * locks, it holds already. */
+static _Thread_local bool holds_all;
+
+void lock(lock_kind kind, const void *object) {
+    if (!holds_all) pthread_mutex_lock(stripe_of(kind, object));
+}
+void unlock(lock_kind kind, const void *object) {
+    if (!holds_all) pthread_mutex_unlock(stripe_of(kind, object));
+}
 
 void locks_take_all(void) {
     for (int i = 0; i < STRIPES_TOTAL; i++) pthread_mutex_lock(&all_locks[i].mutex);
+    holds_all = true;
 }
 void locks_release_all(void) {
+    holds_all = false;
     for (int i = STRIPES_TOTAL; i-- > 0;) pthread_mutex_unlock(&all_locks[i].mutex);
 }

@@ -173,7 +173,8 @@ driver *driver_new(const driver_options *options) {
     return d;
 }
 
-poller *driver_poller(driver *d) { return d->poller; }
+void driver_wake(driver *d) { poller_wake(d->poller); }
+void driver_fail_wait(driver *d) { d->poller->fail = true; }
 
 static void drop_spare(multi *m, int i) {
     lc.curl_easy_cleanup(m->spares[i].easy);

@@ -49,7 +49,10 @@ typedef struct {
 driver *driver_new(const driver_options *options);
 /* `quick`: the worker dies or the process ends. All easy handles must have been removed. */
 void driver_free(driver *d);
-poller *driver_poller(driver *d);
+/* Have the driver's wait return. Any thread. */
+void driver_wake(driver *d);
+/* Make its next wait fail (engine_pool_fault). */
+void driver_fail_wait(driver *d);
 /* After a fork, in the child: close what the parent's worker had open, without touching libcurl or the poller. */
 void driver_close_inherited(driver *d);
 

@@ -7,7 +7,9 @@ struct engine_mailbox {
     _Atomic int refs;
     node registered; /* in the list of all mailboxes; registry lock */
     /* Mailbox lock. */
-    bool closed, dropped;
+    bool closing; /* accepts no more requests */
+    bool closed;  /* what it had has been settled */
+    bool dropped;
     node ready;   /* records with news that are not checked out; each with a reference */
     node entered; /* records in flight that reply here; no reference: they leave when they settle */
     size_t count; /* messages that can be taken */
@@ -43,7 +45,7 @@ void mailbox_unref(engine_mailbox *m) {
 
 bool mailbox_enter(engine_mailbox *m, engine_record *r) {
     lock(LOCK_MAILBOX, m);
-    bool open = !m->closed;
+    bool open = !m->closing;
     if (open) node_append(&m->entered, &r->in_box_all);
     unlock(LOCK_MAILBOX, m);
     return open;
@@ -145,8 +147,7 @@ size_t engine_mailbox_count(engine_mailbox *m) {
 
 void engine_mailbox_close(engine_mailbox *m) {
     lock(LOCK_MAILBOX, m);
-    m->closed = true;
-    waiters_fire(&m->waiters, ENGINE_ON_NEWS, false);
+    m->closing = true;
     unlock(LOCK_MAILBOX, m);
     /* One at a time: settling takes the record's lock, which comes before the mailbox's. */
     for (;;) {
@@ -160,6 +161,43 @@ void engine_mailbox_close(engine_mailbox *m) {
         engine_settle(r, ENGINE_OUTCOME_CANCELLED, detail, sizeof detail - 1, false);
         engine_record_unref(r);
     }
+    /* Only now: who sees it closed and empty must not miss what the requests left behind. */
+    lock(LOCK_MAILBOX, m);
+    m->closed = true;
+    waiters_fire(&m->waiters, ENGINE_ON_NEWS, false);
+    unlock(LOCK_MAILBOX, m);
+}
+
+/* The first request that replies here and whose deadline is before `now`, with a reference; *next: the earliest of the
+ * others. */
+static engine_record *find_overdue(engine_mailbox *m, int64_t now, int64_t *next) {
+    engine_record *found = NULL;
+    *next = 0;
+    lock(LOCK_MAILBOX, m);
+    for (node *l = m->entered.next; l != &m->entered && !found; l = l->next) {
+        engine_record *r = CONTAINER(l, engine_record, in_box_all);
+        int64_t at = r->deadline_ns;
+        if (!at) continue;
+        if (at < now) {
+            record_ref(r);
+            found = r;
+        } else if (!*next || at < *next) {
+            *next = at;
+        }
+    }
+    unlock(LOCK_MAILBOX, m);
+    return found;
+}
+
+int64_t engine_mailbox_fail_overdue(engine_mailbox *m, int64_t grace_ns) {
+    static const char detail[] = "the worker is stuck inside libcurl";
+    int64_t next;
+    for (engine_record *r; (r = find_overdue(m, now_ns() - grace_ns, &next));) {
+        engine_settle(r, ENGINE_OUTCOME_WORKER_DIED, detail, sizeof detail - 1, false);
+        mailbox_leave(m, r); /* settled by another thread that has not got so far: it must not be found again */
+        engine_record_unref(r);
+    }
+    return next;
 }
 
 void engine_mailbox_drop(engine_mailbox *m) {

@@ -293,6 +293,7 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     t->sending = true;
     t->connect_ns = 0;
     turns_unclaim(worker_turns(t->worker), &t->ticket);
+    if (t->pipewait && turns_connected(worker_turns(t->worker), &t->ticket)) worker_connected_first(t->worker);
     t->last_rx_ns = t->last_tx_ns = driver_now(t->multi->driver);
     atomic_store(&t->record->request_sent, true);
     transfer_arm(t);
@@ -327,6 +328,7 @@ transfer *transfer_new(struct worker *w, engine_record *r) {
     t->ticket.worker = w;
     t->ticket.record = r;
     node_init(&t->starving);
+    node_append(worker_transfers(w), &t->in_worker);
     t->opener.opening = on_opening;
     t->upload_done = !has_body(t) || (!is_streaming_body(t) && r->body_size == 0);
     return t;
@@ -395,15 +397,16 @@ static void set_callbacks(transfer *t) {
  * does so only where HTTP/2 was agreed on beforehand; waiting would cost a burst to a new origin a whole round trip. */
 static bool may_multiplex(const transfer *t) {
     const engine_config *c = t->record->config;
-    return !strncmp(t->record->url, "https:", 6) || c->http_version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE ||
-           c->http_version >= CURL_HTTP_VERSION_3;
+    if (c->http_version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE || c->http_version >= CURL_HTTP_VERSION_3) return true;
+    return !strncmp(t->record->url, "https:", 6) && !turns_knows_http1(worker_turns(t->worker), &t->ticket);
 }
 
 /* What differs between requests of one configuration, in a handle fresh or not. */
 static void set_own(transfer *t) {
     CURL *easy = t->easy;
     lc.curl_easy_setopt(easy, CURLOPT_URL, t->record->url);
-    lc.curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)(t->record->config->pipewait && may_multiplex(t)));
+    t->pipewait = t->record->config->pipewait && may_multiplex(t);
+    lc.curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)t->pipewait);
     lc.curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
     lc.curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
     lc.curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
@@ -630,6 +633,14 @@ static bool send_again(transfer *t) {
     return true;
 }
 
+bool transfer_stop_waiting(transfer *t) {
+    if (!t->easy || !t->pipewait || t->sending || t->connect_ns) return true;
+    driver_remove(t->multi, t->easy);
+    t->pipewait = t->clean = false;
+    lc.curl_easy_setopt(t->easy, CURLOPT_PIPEWAIT, 0L);
+    return driver_add(t->multi, t->easy) == 0;
+}
+
 bool transfer_finished(transfer *t, int result, bool *again) {
     *again = false;
     if (engine_outcome_of(t->record) != ENGINE_OUTCOME_PENDING) return true;
@@ -727,6 +738,7 @@ void transfer_free(transfer *t) {
             count_down(ENGINE_COUNT_EASIES);
         }
     }
+    node_remove(&t->in_worker);
     worker_stop_starving(t->worker, t);
     turns_leave(worker_turns(t->worker), &t->ticket);
     free_memory(t, true);

@@ -26,7 +26,8 @@ typedef struct transfer {
     multi *multi;
     opener opener;
     ticket ticket;
-    node starving; /* in its worker's list: waits for a socket */
+    node in_worker; /* in its worker's list of all transfers */
+    node starving;  /* in its worker's list: waits for a socket */
     alarm_entry alarm;
 
     /* Clocks, CLOCK_MONOTONIC. */
@@ -35,6 +36,7 @@ typedef struct transfer {
     int64_t last_rx_ns, last_tx_ns;
     bool sending;        /* the request line has been handed to the connection */
     bool upload_done;    /* or there is no body */
+    bool pipewait;       /* libcurl may hold it back for a connection that another transfer opens */
 
     /* The response. */
     transfer_phase phase;
@@ -71,6 +73,9 @@ void transfer_resume(transfer *t);
 void transfer_push_end(transfer *t);
 /* libcurl has finished with it: settle, or send once more. False: fatal for the worker. True with *again: it goes on. */
 bool transfer_finished(transfer *t, int result, bool *again);
+/* Held back for a connection that has turned out to carry one request at a time: start it anew, not to be held back again.
+ * False: fatal for the worker. */
+bool transfer_stop_waiting(transfer *t);
 /* One of its clocks may have run out. Returns true when it has, and the record is settled. */
 bool transfer_expired(transfer *t, int64_t now);
 /* The earliest of its clocks, and which it is. */

@@ -15,6 +15,8 @@ struct origin {
     int used;     /* slots held */
     int sockets;  /* open, idle ones included */
     int streams;  /* per connection: 1 until HTTP/2 or 3 was seen */
+    bool http1;   /* a response was HTTP/1 */
+    bool connected; /* there has been a connection */
     node waiting; /* tickets, first come first */
     node starved; /* in turns.starved: has waiters that lack nothing but a share */
     size_t size;
@@ -205,6 +207,7 @@ void turns_learn(turns *t, ticket *k, bool multiplexed) {
     if (!o) return;
     int streams = multiplexed && t->multiplexing ? t->max_streams : 1;
     lock(LOCK_TURNS, t);
+    o->http1 = !multiplexed;
     if (o->streams != streams) {
         t->shares -= shares_of(o, o->used);
         o->streams = streams;
@@ -213,6 +216,21 @@ void turns_learn(turns *t, ticket *k, bool multiplexed) {
         serve_starved(t);
     }
     unlock(LOCK_TURNS, t);
+}
+
+bool turns_knows_http1(turns *t, const ticket *k) {
+    lock(LOCK_TURNS, t);
+    bool http1 = k->origin->http1;
+    unlock(LOCK_TURNS, t);
+    return http1;
+}
+
+bool turns_connected(turns *t, ticket *k) {
+    lock(LOCK_TURNS, t);
+    bool first = !k->origin->connected;
+    k->origin->connected = true;
+    unlock(LOCK_TURNS, t);
+    return first;
 }
 
 long turns_waiting(turns *t) {

@@ -40,6 +40,10 @@ turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size
 void turns_leave(turns *t, ticket *k);
 /* A response has shown what the origin speaks. */
 void turns_learn(turns *t, ticket *k, bool multiplexed);
+/* Whether a response has shown that it speaks HTTP/1. */
+bool turns_knows_http1(turns *t, const ticket *k);
+/* A request is being sent on a connection to the origin. True: the first one ever. */
+bool turns_connected(turns *t, ticket *k);
 long turns_waiting(turns *t);
 
 /* Sockets. From now on claims are needed, because connections are held in several places. */

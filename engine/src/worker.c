@@ -38,7 +38,9 @@ struct worker {
     turns *turns;
     clocks clocks;
     bool alarm_failed;
+    int turns_to_look; /* for transfers that libcurl holds back in vain; 0: not */
     bool scatters; /* the pool knows that there is more than one multi handle */
+    node transfers; /* all of them */
     transfer *spares[SPARE_TRANSFERS];
     int spare_count;
     node starving; /* transfers that have their turn, and wait for a socket */
@@ -97,7 +99,7 @@ bool worker_command(worker *w, engine_record *r, unsigned commands) {
         }
         if (w->sleeping) {
             w->sleeping = false;
-            poller_wake(driver_poller(w->driver)); /* under the lock: the poller is closed only after `gone` */
+            driver_wake(w->driver); /* under the lock: the poller is closed only after `gone` */
         }
     }
     unlock(LOCK_COMMAND, w);
@@ -106,7 +108,7 @@ bool worker_command(worker *w, engine_record *r, unsigned commands) {
 
 static void poke(worker *w) {
     lock(LOCK_COMMAND, w);
-    if (!w->gone) poller_wake(driver_poller(w->driver));
+    if (!w->gone) driver_wake(w->driver);
     unlock(LOCK_COMMAND, w);
 }
 
@@ -146,6 +148,7 @@ static void let_go(worker *w, engine_record *r) {
     if (held) engine_record_unref(r);
 }
 
+node *worker_transfers(worker *w) { return &w->transfers; }
 transfer *worker_spare(worker *w) { return w->spare_count ? w->spares[--w->spare_count] : NULL; }
 
 bool worker_keep_spare(worker *w, transfer *t) {
@@ -278,7 +281,7 @@ static void park(worker *w) {
 /* What engine_pool_fault asked for, by the way that a real failure would take. */
 static void obey_fault(worker *w) {
     switch (atomic_exchange(&w->fault, 0)) {
-    case ENGINE_FAULT_POLLER: driver_poller(w->driver)->fail = true; break;
+    case ENGINE_FAULT_POLLER: driver_fail_wait(w->driver); break;
     case ENGINE_FAULT_MEMORY:
         mem_fail_next();
         free(mem_alloc(1));
@@ -315,10 +318,21 @@ static void wake_up(worker *w) {
     unlock(LOCK_COMMAND, w);
 }
 
+void worker_connected_first(worker *w) { w->turns_to_look = 3; }
+
+/* libcurl releases transfers that wait for an undecided connection (PIPEWAIT) when it turns out to multiplex. Where it does
+ * not, it lets them go one at a time, as others end: a first request that hangs would hold up its whole origin. */
+static bool release_held_back(worker *w) {
+    if (!w->turns_to_look || --w->turns_to_look) return true;
+    for (node *l = w->transfers.next; l != &w->transfers; l = l->next)
+        if (!transfer_stop_waiting(CONTAINER(l, transfer, in_worker))) return false;
+    return true;
+}
+
 /* One turn; the reason to end, or NULL. */
 static const char *turn_once(worker *w) {
     obey_fault(w);
-    if (!feed_starving(w)) return "a multi handle failed";
+    if (!feed_starving(w) || !release_held_back(w)) return "a multi handle failed";
     if (!take_commands(w)) {
         const char *error = driver_error(w->driver);
         return error ? error : "out of memory";
@@ -331,7 +345,7 @@ static const char *turn_once(worker *w) {
     if (mem_failed() || w->alarm_failed) return "out of memory";
     int64_t until = fall_asleep(w) ? clocks_first(&w->clocks) : 0;
     if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) ||
-        atomic_load(&w->trim))
+        atomic_load(&w->trim) || w->turns_to_look)
         until = 0;
     fatal = driver_turn(w->driver, until);
     wake_up(w);
@@ -424,6 +438,7 @@ worker *worker_start(engine_pool *pool, int index) {
     node_init(&w->commands);
     node_init(&w->records);
     node_init(&w->alive);
+    node_init(&w->transfers);
     node_init(&w->starving);
     driver_options options;
     pool_driver_options(pool, index, &options);

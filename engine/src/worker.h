@@ -44,10 +44,14 @@ bool worker_ended(worker *w);
 driver *worker_driver(worker *w);
 turns *worker_turns(worker *w);
 struct transfer;
+node *worker_transfers(worker *w);
 /* Transfers that have ended, their memory kept for the next. worker_spare: NULL where there is none. */
 struct transfer *worker_spare(worker *w);
 bool worker_keep_spare(worker *w, struct transfer *t);
 void worker_stop_starving(worker *w, struct transfer *t);
+/* The first connection to an origin stands, and its protocol is known to libcurl: those that waited for it either are on it
+ * after one more turn, or wait in vain. */
+void worker_connected_first(worker *w);
 void worker_alarm(worker *w, alarm_entry *a, int64_t at_ns);
 
 /* ---- fork */

@@ -89,7 +89,7 @@ struct connection {
     int64_t id;
     int (*close)(void *, int);
     void *close_data;
-    bool closed_by_peer, removed_late;
+    bool closed_by_peer, removed_late, not_again;
 };
 
 struct fake_multi {
@@ -255,7 +255,7 @@ static void leave_connection(fake_easy *e, bool keep) {
         watch_connection(e->multi, e, c);
         return;
     }
-    if (!keep) {
+    if (!keep || c->not_again) {
         close_connection(c);
         return;
     }
@@ -271,6 +271,7 @@ static connection *find_connection(fake_easy *e) {
     for (connection *c = e->multi->connections, *next; c; c = next) {
         next = c->next;
         if (strcmp(c->host, e->host) != 0 || c->version != e->version || (c->users && c->version != 2)) continue;
+        if (c->not_again) continue;
         if (!c->closed_by_peer) return c;
         if (!c->users) close_connection(c); /* found dead before it is used again */
     }
@@ -802,6 +803,14 @@ int curl_multi_setopt(CURLM *handle, int option, ...) {
     case CURLMOPT_SOCKETFUNCTION: *(void **)&m->socket = va_arg(arguments, void *); break;
     case CURLMOPT_SOCKETDATA: m->socket_data = va_arg(arguments, void *); break;
     case CURLMOPT_TIMERFUNCTION: *(void **)&m->timer = va_arg(arguments, void *); break;
+    case CURLMOPT_NETWORK_CHANGED: /* no connection is used again: idle ones are closed, the others when they fall idle */
+        if (!(va_arg(arguments, long) & CURLMNWC_CLEAR_CONNS)) break;
+        for (connection *c = m->connections, *next; c; c = next) {
+            next = c->next;
+            c->not_again = true;
+            if (!c->users) close_connection(c);
+        }
+        break;
     case CURLMOPT_TIMERDATA: m->timer_data = va_arg(arguments, void *); break;
     default: break;
     }

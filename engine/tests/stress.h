@@ -281,7 +281,7 @@ static inline void *stress_consumer(void *argument) {
 static inline void stress_run(stress *s) {
     MUST(s->requests <= STRESS_MOST);
     s->pool = pool_with(2, 12, 4, 0);
-    s->configs[0] = config_with((engine_limits){.read_ms = 60000, .total_ms = 90000}, "");
+    s->configs[0] = config_with((engine_limits){.read_ms = 30000, .total_ms = 40000}, "");
     s->configs[1] = config_with((engine_limits){0}, "other");
     s->configs[2] = config_with((engine_limits){.connect_ms = 50, .read_ms = 60, .total_ms = 200}, "");
     s->mailbox = engine_mailbox_new();

@@ -217,6 +217,7 @@ cdef extern from "engine.h" nogil:
     void engine_mailbox_give_back(engine_mailbox *mailbox, engine_record *record, bint more)
     bint engine_mailbox_register(engine_mailbox *mailbox, engine_waiter *waiter)
     void engine_mailbox_pass_on(engine_mailbox *mailbox)
+    int64_t engine_mailbox_fail_overdue(engine_mailbox *mailbox, int64_t grace_ns)
 
     void engine_fork_prepare()
     void engine_fork_parent()

@@ -656,6 +656,10 @@ cdef class Mailbox:
     def pass_on(self):
         engine_mailbox_pass_on(self.m)
 
+    def fail_overdue(self):
+        cdef int64_t next_ns = engine_mailbox_fail_overdue(self.m, OVERDUE_NS)
+        return max(0, next_ns + OVERDUE_NS - engine_now()) / 1e9 if next_ns else None
+
     def close(self):
         engine_mailbox_close(self.m)
 

@@ -530,10 +530,12 @@ def _as_text(detail: str | bytes) -> str:
     return text.strip()
 
 
-def _curl_class(curl_code: int, *, proxy_failed: bool, request_sent: bool) -> type[RequestError]:
+def _curl_class(curl_code: int, text: str, *, proxy_failed: bool, request_sent: bool) -> type[RequestError]:
     cls = CURL_ERRORS.get(curl_code, ("", TransportError))[1]
-    if curl_code == _UNSUPPORTED_PROTOCOL and request_sent:
-        return RemoteProtocolError  # libcurl's answer to an HTTP/0.9 reply, as well as to an unknown scheme
+    # Also libcurl's answer to an HTTP/0.9 reply or an unheard-of version. Its text alone tells a redirect to another
+    # scheme: 'Protocol "ftp" is disabled (in redirect)'.
+    if curl_code == _UNSUPPORTED_PROTOCOL and request_sent and not text.startswith('Protocol "'):
+        return RemoteProtocolError
     if proxy_failed and issubclass(cls, (NetworkError, ProtocolError)):
         return ProxyError
     return cls
@@ -565,7 +567,7 @@ def error_from_curl(
     elif curl_code is None:
         cls, code = TransportError, TransportError.default_code
     else:
-        cls = _curl_class(curl_code, proxy_failed=proxy_failed, request_sent=request_sent)
+        cls = _curl_class(curl_code, text, proxy_failed=proxy_failed, request_sent=request_sent)
         code = curl_code_name(curl_code)
     if not text:
         text = code.replace("_", " ") + ("" if curl_code is None else f" (libcurl {curl_code})")

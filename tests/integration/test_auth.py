@@ -95,7 +95,8 @@ def test_a_challenge_in_the_middle_does_not_show(pool: katipo.Pool, endpoint: En
         katipo.Started,
         katipo.Done,
     ]
-    assert isinstance(messages[0], katipo.Started) and messages[0].status_code == 200
+    assert isinstance(messages[0], katipo.Started)
+    assert messages[0].status_code == 200
 
 
 def test_credentials_are_those_of_their_request_alone(pool: katipo.Pool, endpoint: Endpoint) -> None:

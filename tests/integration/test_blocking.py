@@ -59,6 +59,7 @@ def test_a_blocked_call_does_not_hold_the_gil(pool: katipo.Pool, origin: Origin)
 
 def test_one_pool_in_threads_and_an_event_loop_at_once(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """Blocking calls, handles and a loop of its own in another thread do not get into each other's way."""
+
     async def loop() -> list[int]:
         handles = [pool.async_get(endpoint("/count"), **endpoint.options) for _ in range(50)]
         return [(await handle).status_code for handle in handles]

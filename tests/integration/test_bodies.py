@@ -60,9 +60,7 @@ def test_bytes_and_text_are_sent_as_they_are_and_without_a_type(
     ],
     ids=["mapping", "pairs", "items", "kinds", "text", "bytes"],
 )
-def test_a_mapping_or_pairs_are_form_encoded(
-    pool: katipo.Pool, endpoint: Endpoint, body: Any, expected: bytes
-) -> None:
+def test_a_mapping_or_pairs_are_form_encoded(pool: katipo.Pool, endpoint: Endpoint, body: Any, expected: bytes) -> None:
     """A form is encoded as browsers and httpx do it, and called a form."""
     handle = pool.async_post(endpoint("/echo"), body=body, **endpoint.options)
     assert handle.result().content == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -61,7 +61,8 @@ def test_a_real_server_sets_and_gets_cookies(pool: katipo.Pool, web: Endpoint) -
 def test_a_path_limits_where_a_cookie_goes(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """A cookie for another path is kept and not sent."""
     jar = pool.get(endpoint("/cookies/set") + "?a=1&path=/elsewhere", **endpoint.options).cookiejar
-    assert jar is not None and len(jar) == 1
+    assert jar is not None
+    assert len(jar) == 1
     assert cookies(pool, endpoint, jar) == {}
 
 
@@ -79,14 +80,11 @@ def test_a_secure_cookie_is_not_sent_in_the_clear(pool: katipo.Pool, endpoint: E
     # libcurl takes localhost for secure whatever the scheme, so the host needs another name.
     port = endpoint.base.rpartition(":")[2]
     base = f"https://cookies.test:{port}"
-    options: katipo.RequestOptions = {
-        **endpoint.options,
-        "ssl_verifyhost": False,
-        "curl_options": {"RESOLVE": [f"cookies.test:{each}:127.0.0.1" for each in (port, plain.port)]},
-    }
+    resolve: Any = {"RESOLVE": [f"cookies.test:{each}:127.0.0.1" for each in (port, plain.port)]}
+    options: Any = {**endpoint.options, "ssl_verifyhost": False, "curl_options": resolve}
     jar = pool.get(base + "/set-headers?set-cookie=s%3D1%3B%20Secure%3B%20Path%3D/", **options).cookiejar
     assert pool.get(base + "/cookies", cookiejar=jar, **options).json()["cookies"] == {"s": "1"}
-    pool.get(f"http://cookies.test:{plain.port}/", cookiejar=jar, curl_options=options["curl_options"])
+    pool.get(f"http://cookies.test:{plain.port}/", cookiejar=jar, curl_options=resolve)
     assert b"cookie:" not in plain.peer(0).received.lower()
 
 
@@ -94,14 +92,16 @@ def test_a_cookie_header_of_the_callers_is_sent_as_it_is(pool: katipo.Pool, endp
     """A Cookie header needs no jar, and does not become one."""
     answer = pool.get(endpoint("/cookies"), headers={"Cookie": "x=1; y=2"}, **endpoint.options)
     assert answer.json()["cookies"] == {"x": "1", "y": "2"}
-    assert answer.cookiejar is not None and len(answer.cookiejar) == 0
+    assert answer.cookiejar is not None
+    assert len(answer.cookiejar) == 0
 
 
 def test_a_stream_has_the_jar_at_its_start_and_end(pool: katipo.Pool, endpoint: Endpoint) -> None:
     """Started and Done carry the cookies known by then."""
     messages = list(pool.async_get(endpoint("/cookies/set", a="1"), stream=True, **endpoint.options))
     started, done = messages[0], messages[-1]
-    assert isinstance(started, katipo.Started) and isinstance(done, katipo.Done)
+    assert isinstance(started, katipo.Started)
+    assert isinstance(done, katipo.Done)
     for jar in (started.cookiejar, done.cookiejar):
         assert cookies(pool, endpoint, jar) == {"a": "1"}
 
@@ -119,7 +119,8 @@ def test_many_cookies_with_odd_values_survive(pool: katipo.Pool, hostile: Hostil
 
     server = hostile(script)
     jar = pool.get(server.url).cookiejar
-    assert jar is not None and len(jar) == 50
+    assert jar is not None
+    assert len(jar) == 50
     pool.get(server.url, cookiejar=jar)
     line = next(
         line for line in server.peer(0).received.decode("latin-1").split("\r\n") if line.lower().startswith("cookie:")

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from typing import TYPE_CHECKING
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 import pytest
 
 import katipo
@@ -173,9 +173,7 @@ def test_a_coding_that_is_not_known_fails_a_buffered_response(pool: katipo.Pool,
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_damaged_body_is_a_decoding_error(
-    pool: katipo.Pool, hostile: Hostile, stream: bool, coding: str
-) -> None:
+def test_a_damaged_body_is_a_decoding_error(pool: katipo.Pool, hostile: Hostile, stream: bool, coding: str) -> None:
     """Bytes that are not what Content-Encoding says fail the request, and say why."""
     body = b"\x1f\x8b\x08\x00this is no compressed body at all" + b"\xff" * 100
     handle = pool.async_get(answer_with(hostile, body, coding), stream=stream)
@@ -186,9 +184,7 @@ def test_a_damaged_body_is_a_decoding_error(
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_compressed_stream_cut_short_is_not_taken_for_whole(
-    pool: katipo.Pool, hostile: Hostile, coding: str
-) -> None:
+def test_a_compressed_stream_cut_short_is_not_taken_for_whole(pool: katipo.Pool, hostile: Hostile, coding: str) -> None:
     """The compressed data says that there was more, though the message looks complete."""
     whole = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress}[coding](PLAIN)
     with pytest.raises(katipo.DecodingError):

@@ -82,7 +82,8 @@ def test_info_where_there_is_no_libcurl() -> None:
         env={**os.environ, "KATIPO_LIBCURL": "/nowhere/libcurl.so"},
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("katipo: ") and "Traceback" not in ended.stderr
+    assert ended.stderr.startswith("katipo: ")
+    assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
 
 

@@ -52,9 +52,7 @@ def test_connections_to_a_host_are_limited(
 
 
 @WORKERS
-def test_http1_has_exactly_as_many_connections_as_allowed(
-    make_pool: MakePool, origin: Origin, workers: int
-) -> None:
+def test_http1_has_exactly_as_many_connections_as_allowed(make_pool: MakePool, origin: Origin, workers: int) -> None:
     """On HTTP/1.1 a limit of three is three requests at the server, no more and no fewer, whatever the workers."""
     pool = make_pool(workers, max_host_connections=3)
     name, gate = origin.fresh_id(), origin.fresh_id()
@@ -98,9 +96,7 @@ def test_connections_are_limited_in_total(make_pool: MakePool, hostile: Hostile,
 
 
 @WORKERS
-def test_waiting_for_the_total_is_waiting_in_the_queue(
-    make_pool: MakePool, origin: Origin, workers: int
-) -> None:
+def test_waiting_for_the_total_is_waiting_in_the_queue(make_pool: MakePool, origin: Origin, workers: int) -> None:
     """With one connection for everything, a second host's request waits for the first to end, and is then sent."""
     pool = make_pool(workers, max_total_connections=1)
     first, second, gate = origin.fresh_id(), origin.fresh_id(), origin.fresh_id()
@@ -153,9 +149,7 @@ def test_a_burst_to_an_http1_server_is_not_held_up(make_pool: MakePool, hostile:
 
 
 @WORKERS
-def test_streams_share_a_connection(
-    make_pool: MakePool, endpoint: Endpoint, origin: Origin, workers: int
-) -> None:
+def test_streams_share_a_connection(make_pool: MakePool, endpoint: Endpoint, origin: Origin, workers: int) -> None:
     """Twenty requests at once come over one connection on HTTP/2 and 3, whatever the number of workers."""
     if endpoint.version == "1.1":
         pytest.skip("HTTP/1.1 has no streams")

@@ -56,7 +56,8 @@ def test_a_stream_without_a_body_is_started_and_done(pool: katipo.Pool, endpoint
     """A streamed response without a body is two messages."""
     messages = list(pool.async_get(endpoint(f"/status/{code}"), stream=True, **endpoint.options))
     assert [type(message) for message in messages] == [katipo.Started, katipo.Done]
-    assert isinstance(messages[0], katipo.Started) and messages[0].status_code == code
+    assert isinstance(messages[0], katipo.Started)
+    assert messages[0].status_code == code
 
 
 def test_a_length_on_a_response_without_a_body_is_no_body(pool: katipo.Pool, hostile: Hostile) -> None:

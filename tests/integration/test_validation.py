@@ -189,9 +189,7 @@ def test_combinations_that_make_no_sense(
         ("maxredir", "maxredirs"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest(
-    pool: katipo.Pool, origin: Origin, name: str, meant: str
-) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(pool: katipo.Pool, origin: Origin, name: str, meant: str) -> None:
     """A slip of the pen is told from what was meant."""
     assert refused(pool, origin, {name: 1}) == f"{name}: did you mean {meant}?"
 
@@ -309,13 +307,18 @@ def test_methods_that_are_not_sent(pool: katipo.Pool, origin: Origin, method: An
             form(method, origin.strict_http + "/count")
 
 
-@pytest.mark.parametrize(
-    "name",
+OWN = (
     "URL WRITEFUNCTION WRITEDATA HEADERFUNCTION PRIVATE HTTPHEADER CUSTOMREQUEST NOBODY POSTFIELDS UPLOAD READDATA "
     "PROTOCOLS PROTOCOLS_STR REDIR_PROTOCOLS_STR NETRC NETRC_FILE COOKIEFILE COOKIEJAR COOKIELIST TIMEOUT_MS NOSIGNAL "
     "SHARE STDERR ERRORBUFFER DEBUGFUNCTION OPENSOCKETFUNCTION SSL_CTX_FUNCTION HEADER HTTP09_ALLOWED CONNECT_ONLY "
     "FAILONERROR ACCEPT_ENCODING MAXFILESIZE_LARGE PROXY CAINFO HTTP_VERSION VERBOSE PORT CURLU MIMEPOST USERPWD "
-    "XFERINFOFUNCTION INTERFACE".split(),
+    "XFERINFOFUNCTION INTERFACE"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    OWN.split(),
 )
 def test_curl_options_that_are_katipo_s_own(pool: katipo.Pool, origin: Origin, name: str) -> None:
     """Options that katipo sets, callbacks, their data, protocols, netrc and cookie files are refused in any spelling."""

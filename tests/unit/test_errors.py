@@ -242,8 +242,10 @@ def test_what_is_not_the_proxys_fault_is_no_proxy_error(number: int) -> None:
 
 
 def test_an_http_09_reply_is_told_from_an_unsupported_scheme() -> None:
-    """libcurl has one code for both; what was sent decides."""
+    """libcurl has one code for both; what was sent decides, and after a redirect libcurl's text."""
     assert type(error_from_curl(1, request_sent=True)) is RemoteProtocolError
+    assert type(error_from_curl(1, "Received HTTP/0.9 when not allowed")) is RemoteProtocolError
+    assert type(error_from_curl(1, 'Protocol "ftp" is disabled (in redirect)')) is UnsupportedProtocol
     assert type(error_from_curl(1, request_sent=False)) is UnsupportedProtocol
 
 
