@@ -113,6 +113,18 @@ static int on_timer(CURLM *handle, long timeout_ms, void *user) {
     return 0;
 }
 
+/* The descriptor is closed, or about to be. Version 7.88 closes some, of connections given up half-made, without telling: those
+ * are found when the number comes up again, or their multi handle goes. */
+static void forget_socket(driver *d, int fd, socket_entry *e) {
+    void *opened = e->opened;
+    e->owner->sockets--;
+    watch(d, fd, e, 0);
+    *e = (socket_entry){.generation = e->generation + 1};
+    atomic_fetch_sub_explicit(d->options.connections, 1, memory_order_relaxed);
+    count_down(ENGINE_COUNT_SOCKETS);
+    d->options.closed(d->options.user, opened);
+}
+
 static int open_socket(void *user, int purpose, struct curl_sockaddr *address) {
     opener *o = user;
     multi *m = o->multi;
@@ -129,6 +141,7 @@ static int open_socket(void *user, int purpose, struct curl_sockaddr *address) {
         close(fd);
         return CURL_SOCKET_BAD;
     }
+    if (e->ours) forget_socket(m->driver, fd, e);
     *e = (socket_entry){.owner = m, .generation = e->generation + 1, .ours = true};
     m->sockets++;
     atomic_fetch_add_explicit(m->driver->options.connections, 1, memory_order_relaxed);
@@ -140,20 +153,14 @@ static int open_socket(void *user, int purpose, struct curl_sockaddr *address) {
 
 static int close_socket(void *user, int fd) {
     multi *m = user;
-    driver *d = m->driver;
-    socket_entry *e = entry_of(d, fd);
+    socket_entry *e = entry_of(m->driver, fd);
     if (e && e->ours) {
-        void *opened = e->opened;
-        watch(d, fd, e, 0);
-        *e = (socket_entry){.generation = e->generation + 1};
-        m->sockets--;
-        atomic_fetch_sub_explicit(d->options.connections, 1, memory_order_relaxed);
-        count_down(ENGINE_COUNT_SOCKETS);
+        watch(m->driver, fd, e, 0); /* while it is open */
         close(fd);
-        d->options.closed(d->options.user, opened);
-        return 0;
+        forget_socket(m->driver, fd, e);
+    } else {
+        close(fd);
     }
-    close(fd);
     return 0;
 }
 
@@ -211,8 +218,12 @@ static void multi_free(multi *m) {
     for (int fd = 0; fd < d->socket_room; fd++) {
         socket_entry *e = &d->sockets[fd];
         if (e->owner != m) continue;
-        watch(d, fd, e, 0);
-        *e = (socket_entry){.generation = e->generation + 1};
+        if (e->ours) {
+            forget_socket(d, fd, e);
+        } else {
+            watch(d, fd, e, 0);
+            *e = (socket_entry){.generation = e->generation + 1};
+        }
     }
     free(m->identity);
     free(m);
@@ -230,6 +241,11 @@ void driver_free(driver *d) {
 void driver_close_inherited(driver *d) {
     for (int fd = 0; fd < d->socket_room; fd++)
         if (d->sockets[fd].ours) close(fd);
+    /* The spare easy handles stay as they are, unreachable; the configurations are the pool's users'. */
+    for (node *l = d->multis.next; l != &d->multis; l = l->next) {
+        multi *m = CONTAINER(l, multi, in_driver);
+        while (m->spare_count) engine_config_unref(m->spares[--m->spare_count].config);
+    }
     d->poller->kind->destroy(d->poller);
     d->poller = NULL;
 }
@@ -286,6 +302,7 @@ multi *driver_multi(driver *d, const char *identity, size_t size) {
     }
     m->identity_size = size;
     m->timer_ns = FOREVER;
+    memset(m->multiplexed, 0xff, sizeof m->multiplexed); /* -1: the ids of connections begin with 0 */
     set_limits(m);
     node_append(&d->multis, &m->in_driver);
     d->multi_count++;
@@ -295,10 +312,13 @@ multi *driver_multi(driver *d, const char *identity, size_t size) {
 
 int64_t driver_now(const driver *d) { return d->now_ns; }
 
-void driver_prepare(multi *m, CURL *easy, opener *o) {
+void driver_set_opener(multi *m, CURL *easy, opener *o) {
     o->multi = m;
-    lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, o);
+}
+
+void driver_prepare(multi *m, CURL *easy) {
+    lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, m);
     /* Newer versions close what is idle when the transfer has gone (driver_remove). FORBID_REUSE is second to that: it would
@@ -321,6 +341,7 @@ static void trim(multi *m) {
         lc.curl_multi_setopt(m->handle, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
 }
 
+bool driver_trims(void) { return lc.version_num >= CLEARS_CONNECTIONS; }
 int driver_multis(const driver *d) { return d->multi_count; }
 
 int driver_remove(multi *m, CURL *easy) {

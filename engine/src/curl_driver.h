@@ -68,6 +68,8 @@ CURL *driver_take_spare(multi *m, const engine_config *config);
 int driver_kick(multi *m);
 /* Close the idle connections of every identity, as far as this libcurl can (from 8.16 on). */
 void driver_trim(driver *d);
+/* Whether this libcurl can. */
+bool driver_trims(void);
 /* How many multi handles there are. */
 int driver_multis(const driver *d);
 /* Where a transfer hears that a socket is being opened for it: connecting has begun. */
@@ -75,8 +77,9 @@ typedef struct opener {
     multi *multi;
     void *(*opening)(struct opener *o);
 } opener;
-/* Options of an easy handle that have to do with sockets. `o` must outlive the handle. */
-void driver_prepare(multi *m, CURL *easy, opener *o);
+/* Options of a fresh easy handle that have to do with sockets; and its opener, which must outlive the transfer. */
+void driver_prepare(multi *m, CURL *easy);
+void driver_set_opener(multi *m, CURL *easy, opener *o);
 /* The time when the last wait ended: good enough for every clock. */
 int64_t driver_now(const driver *d);
 

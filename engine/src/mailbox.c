@@ -51,10 +51,12 @@ bool mailbox_enter(engine_mailbox *m, engine_record *r) {
     return open;
 }
 
-void mailbox_leave(engine_mailbox *m, engine_record *r) {
+bool mailbox_leave(engine_mailbox *m, engine_record *r) {
     lock(LOCK_MAILBOX, m);
+    bool was_in = !node_empty(&r->in_box_all);
     node_remove(&r->in_box_all);
     unlock(LOCK_MAILBOX, m);
+    return was_in;
 }
 
 /* Bring the count and the list up to date with a record that is not checked out. Record and mailbox locks held. */

@@ -50,8 +50,9 @@ static int descriptor_limit(void) {
 }
 
 void pool_scatters(engine_pool *p) {
-    /* The system's own limit has a reserve, and needs no such care. */
-    if (p->options.max_total_connections) turns_be_strict(p->turns);
+    /* The system's own limit has a reserve, and needs no such care. Where libcurl cannot be told to close idle connections,
+     * a transfer that waits for that would wait for ever: the limit then holds for each multi handle alone. */
+    if (p->options.max_total_connections && driver_trims()) turns_be_strict(p->turns);
 }
 
 engine_pool *engine_pool_new(const engine_pool_options *options) {
@@ -88,7 +89,10 @@ void engine_pool_unref(engine_pool *p) {
     node_remove(&p->registered);
     unlock(LOCK_REGISTRY, NULL);
     for (int i = 0; i < p->slots; i++) worker_unref(p->workers[i]);
-    for (size_t i = 0; i < p->ended_count; i++) worker_unref(p->ended[i]);
+    for (size_t i = 0; i < p->ended_count; i++) {
+        worker_detach(p->ended[i]); /* the pool was not joined: its threads' stacks must go all the same */
+        worker_unref(p->ended[i]);
+    }
     free(p->workers);
     free(p->ended);
     turns_free(p->turns);
@@ -239,7 +243,11 @@ engine_status engine_submit(engine_pool *p, const engine_request *request, engin
             return ENGINE_ACCEPTED;
         }
         /* It died in between; nothing was sent. */
-        if (r->mailbox) mailbox_leave(r->mailbox, r);
+        if (r->mailbox && !mailbox_leave(r->mailbox, r)) {
+            /* The mailbox was closed as well, and its close settles the request and counts it out: it was accepted, then. */
+            *record = r;
+            return ENGINE_ACCEPTED;
+        }
         count_out(p, r->worker);
         worker_unref(r->worker);
         r->worker = NULL;
@@ -431,8 +439,8 @@ void engine_fork_child(void) {
     /* This is the only thread, and it held every lock: what they guard is consistent. */
     locks_release_all();
     queues_after_fork();
+    pools_after_fork(); /* first: what is not there any more must not be joined or detached by the pools that go below */
     workers_after_fork();
-    pools_after_fork();
     mailboxes_after_fork();
     log_after_fork();
     counts_forget_threads();

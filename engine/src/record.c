@@ -374,10 +374,11 @@ void engine_finish(engine_record *r) {
     bool wake = false, is_short = false;
     lock(LOCK_RECORD, r);
     if (r->flags & ENGINE_STREAM_BODY && !r->body_ended && outcome_of(r) == ENGINE_OUTCOME_PENDING) {
-        r->body_ended = true;
         is_short = r->body_size >= 0 && r->accepted < r->body_size;
+        /* A short one never ends: until it is settled, below, the worker must not see an end that libcurl would report. */
+        r->body_ended = !is_short;
         wake = r->tx_paused;
-        waiters_fire(&r->waiters, ENGINE_ON_ROOM, false);
+        if (!is_short) waiters_fire(&r->waiters, ENGINE_ON_ROOM, false);
     }
     unlock(LOCK_RECORD, r);
     /* A body that is shorter than it said must not look complete: the request fails, and the server sees it cut off. */

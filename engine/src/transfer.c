@@ -433,6 +433,7 @@ static void prepare_fresh(transfer *t) {
     apply(t->easy, c);
     set_method(t);
     set_callbacks(t);
+    driver_prepare(t->multi, t->easy);
 }
 
 bool transfer_start(transfer *t) {
@@ -449,7 +450,7 @@ bool transfer_start(transfer *t) {
         prepare_fresh(t);
     }
     set_own(t);
-    driver_prepare(t->multi, t->easy, &t->opener);
+    driver_set_opener(t->multi, t->easy, &t->opener);
     if (driver_add(t->multi, t->easy)) {
         lc.curl_easy_cleanup(t->easy);
         t->easy = NULL;

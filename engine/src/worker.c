@@ -49,7 +49,7 @@ struct worker {
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t life_changed = PTHREAD_COND_INITIALIZER;
 static node all_workers = {&all_workers, &all_workers};
-static _Atomic bool parking;
+static _Atomic int parking; /* forks that are being prepared: two threads may be at it at once */
 
 /* Wait for `life_changed` until a point on CLOCK_MONOTONIC. False: too late. The condition's own clock may be set back or
  * forth meanwhile, so it is never asked for more than a tenth of a second. */
@@ -504,6 +504,14 @@ bool worker_join(worker *w, int64_t deadline_ns) {
     return false;
 }
 
+void worker_detach(worker *w) {
+    pthread_mutex_lock(&life);
+    bool mine = !w->joined;
+    w->joined = true;
+    pthread_mutex_unlock(&life);
+    if (mine) pthread_detach(w->thread);
+}
+
 bool worker_ended(worker *w) {
     pthread_mutex_lock(&life);
     bool ended = w->ended;
@@ -515,7 +523,7 @@ bool worker_ended(worker *w) {
 
 void workers_park(int64_t deadline_ns) {
     pthread_mutex_lock(&life);
-    atomic_store(&parking, true);
+    atomic_fetch_add(&parking, 1);
     for (node *l = all_workers.next; l != &all_workers; l = l->next) poke(CONTAINER(l, worker, alive));
     for (;;) {
         bool all = true;
@@ -528,13 +536,13 @@ void workers_park(int64_t deadline_ns) {
 
 void workers_unpark(void) {
     pthread_mutex_lock(&life);
-    atomic_store(&parking, false);
+    atomic_fetch_sub(&parking, 1);
     pthread_cond_broadcast(&life_changed);
     pthread_mutex_unlock(&life);
 }
 
 void workers_after_fork(void) {
-    atomic_store(&parking, false);
+    atomic_store(&parking, 0);
     pthread_mutex_init(&life, NULL);
     pthread_cond_init(&life_changed, NULL);
     for (node *l; (l = node_pop(&all_workers));) {

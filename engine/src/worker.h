@@ -36,6 +36,8 @@ _Atomic long *worker_in_flight(worker *w);
 /* Wait until its thread has ended, until `deadline_ns` at most, and join it. False: it has not; it is left behind, and what
  * it holds is settled. Once per worker. */
 bool worker_join(worker *w, int64_t deadline_ns);
+/* Nobody will join its thread. */
+void worker_detach(worker *w);
 bool worker_gone(worker *w);
 /* Its thread is over: joining it does not wait. */
 bool worker_ended(worker *w);

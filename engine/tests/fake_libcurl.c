@@ -100,6 +100,7 @@ struct fake_multi {
     void *socket_data;
     int (*timer)(CURLM *, long, void *);
     void *timer_data;
+    int64_t next_id; /* of connections */
     int64_t told_ns; /* the timer that was asked for; 0: none */
     fake_easy **easies;
     int count, room;
@@ -112,7 +113,7 @@ struct fake_multi {
 
 static void (*_Atomic hook)(const char *);
 static _Atomic int sends[FAKE_IDS], bodies[FAKE_IDS];
-static _Atomic long live, wedged_now, connections_now, next_connection;
+static _Atomic long live, wedged_now, connections_now, next_multi;
 static _Atomic int connections_peak;
 static _Atomic unsigned version_now = 0x081700;
 static pthread_mutex_t wedge_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -216,7 +217,7 @@ static connection *open_connection(fake_easy *e) {
     c->version = e->version;
     c->close = e->close;
     c->close_data = e->close_data;
-    c->id = atomic_fetch_add(&next_connection, 1);
+    c->id = m->next_id++;
     c->port = (int)(c->id % 60000) + 1;
     c->removed_late = next_random(&m->random) % 4 == 0;
     snprintf(c->host, sizeof c->host, "%s", e->host);
@@ -607,7 +608,9 @@ static void read_url(fake_easy *e) {
 
 EXPORT int curl_global_init(long flags);
 int curl_global_init(long flags) {
+    const char *version = getenv("FAKE_LIBCURL_VERSION"); /* 0xMMmmpp */
     (void)flags;
+    if (version) atomic_store(&version_now, (unsigned)strtoul(version, NULL, 0));
     return 0;
 }
 
@@ -779,7 +782,7 @@ CURLM *curl_multi_init(void) {
     fake_multi *m = calloc(1, sizeof *m);
     m->pid = getpid();
     m->thread = pthread_self();
-    m->random = (uint64_t)atomic_load(&next_connection) * 977 + 12345;
+    m->random = (uint64_t)atomic_fetch_add(&next_multi, 1) * 977 + 12345;
     m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     m->address.sun_family = AF_UNIX;
     m->address_size = sizeof m->address;
@@ -803,7 +806,12 @@ int curl_multi_setopt(CURLM *handle, int option, ...) {
     case CURLMOPT_SOCKETFUNCTION: *(void **)&m->socket = va_arg(arguments, void *); break;
     case CURLMOPT_SOCKETDATA: m->socket_data = va_arg(arguments, void *); break;
     case CURLMOPT_TIMERFUNCTION: *(void **)&m->timer = va_arg(arguments, void *); break;
-    case CURLMOPT_NETWORK_CHANGED: /* no connection is used again: idle ones are closed, the others when they fall idle */
+    case CURLMOPT_NETWORK_CHANGED:
+        if (atomic_load(&version_now) < 0x081000) {
+            va_end(arguments);
+            return CURLM_UNKNOWN_OPTION;
+        }
+        /* No connection is used again: idle ones are closed, the others when they fall idle. */
         if (!(va_arg(arguments, long) & CURLMNWC_CLEAR_CONNS)) break;
         for (connection *c = m->connections, *next; c; c = next) {
             next = c->next;
@@ -938,7 +946,6 @@ static int count_bodies(int id) { return atomic_load(&bodies[id]); }
 static long count_wedged(void) { return atomic_load(&wedged_now); }
 static long count_live(void) { return atomic_load(&live); }
 static int take_peak(void) { return atomic_exchange(&connections_peak, 0); }
-static void set_version(unsigned version) { atomic_store(&version_now, version); }
 static void set_wedges(bool on) {
     pthread_mutex_lock(&wedge_lock);
     wedges = on;
@@ -949,5 +956,4 @@ static void release(void) { set_wedges(false); }
 static void wedge(void) { set_wedges(true); }
 
 EXPORT extern const fake_control fake;
-const fake_control fake = {set_hook, count_sends, count_bodies, count_wedged, release, wedge, count_live, take_peak,
-                           set_version};
+const fake_control fake = {set_hook, count_sends, count_bodies, count_wedged, release, wedge, count_live, take_peak};

@@ -16,7 +16,6 @@ typedef struct {
     void (*wedge)(void);            /* have `wedge` requests get stuck again */
     long (*live)(void);             /* easy and multi handles and connections */
     int (*peak)(void);              /* the most connections at once since the last call */
-    void (*set_version)(unsigned version);
 } fake_control;
 
 /* FNV-1a, as the fake computes it of a request body and says it in the header line "x-body: SIZE HASH". */

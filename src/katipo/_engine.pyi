@@ -42,6 +42,9 @@ NO_MEMORY: Final[int]
 NO_THREAD: Final[int]
 GAVE_UP: Final[int]
 
+NOT_PLAIN: Final[int]
+"""Of Pool.start alone."""
+
 # What Transfer.send answers.
 SENT: Final[int]
 NO_ROOM: Final[int]
@@ -118,6 +121,7 @@ def log_take() -> tuple[int, list[tuple[int, bytes]]]:
     2 header out."""
 
 def log_register(waiter: Waiter) -> bool: ...
+
 @final
 class Config:
     """Immutable options of a request, compiled: libcurl's and the engine's. Shared by any number of requests."""
@@ -139,6 +143,11 @@ class Config:
         `identity`: b"" is the plain one. `max_bytes` -1: no limit. A timeout of 0 is none.
         Raises ValueError for a value that does not fit its option's kind.
         """
+
+@final
+class Call:
+    """What requests of one kind have in common: buffered both ways, no mailbox."""
+    def __new__(cls, config: Config, method: bytes, flags: int, body: bytes | None, upload_window: int) -> Call: ...
 
 class Pool:
     def __init__(
@@ -174,6 +183,9 @@ class Pool:
         `origin`: b"scheme://host:port", equal for equal origins. `body`: copied; for a streamed body None. `body_length`: -1
         where a streamed body's length is not known. `window` -1: unbounded.
         """
+    def start(self, transfer: Transfer[Any], call: Call, url: object, token: int) -> int:
+        """submit() for the requests that programs make most of, at half its cost. NOT_PLAIN: `url` is not a str that
+        plain_url knows, and nothing was done."""
     def refuse(self) -> None:
         """From now on submit answers CLOSED."""
     def stop(self) -> None:

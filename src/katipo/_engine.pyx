@@ -7,12 +7,12 @@ worker ever waits for it. Calls that wait, or copy much, release it.
 
 import threading
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset, strcpy
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -44,6 +44,7 @@ CLOSED = <int>ENGINE_CLOSED
 NO_MEMORY = <int>ENGINE_NO_MEMORY
 NO_THREAD = <int>ENGINE_NO_THREAD
 GAVE_UP = <int>ENGINE_GAVE_UP
+NOT_PLAIN = -1
 
 SENT = <int>ENGINE_SENT
 NO_ROOM = <int>ENGINE_NO_ROOM
@@ -214,46 +215,56 @@ cdef bint _is_plain_host(const char *host, Py_ssize_t size):
     return not c"0" <= host[label] <= c"9" or _is_address(host, size)
 
 
-def plain_url(str url not None):
-    cdef Py_ssize_t size, i, host, host_end, port_end
-    cdef long port = 0
-    if not url.isascii():
-        return None
-    cdef const char *text = PyUnicode_AsUTF8AndSize(url, &size)
+cdef Py_ssize_t _origin_size(const char *text, Py_ssize_t size, const char **port):
+    """Where the origin ends in a plain URL; 0 where it is not a plain one. `port`: what the origin lacks, or NULL."""
+    cdef Py_ssize_t i, host
+    cdef long number = 0
     if size > 8 and memcmp(text, b"https://", 8) == 0:
-        host, port = 8, 443
+        host = 8
+        port[0] = b":443"
     elif size > 7 and memcmp(text, b"http://", 7) == 0:
-        host, port = 7, 80
+        host = 7
+        port[0] = b":80"
     else:
-        return None
+        return 0
     i = host
     while i < size and text[i] != c":" and text[i] != c"/":
         i += 1
-    host_end = i
-    if not _is_plain_host(text + host, host_end - host):
-        return None
+    if not _is_plain_host(text + host, i - host):
+        return 0
     if i < size and text[i] == c":":
+        port[0] = NULL
         i += 1
-        port = 0
         if i == size or not c"1" <= text[i] <= c"9":
-            return None
-        while i < size and c"0" <= text[i] <= c"9" and port <= 65535:
-            port = port * 10 + (text[i] - c"0")
+            return 0
+        while i < size and c"0" <= text[i] <= c"9" and number <= 65535:
+            number = number * 10 + (text[i] - c"0")
             i += 1
-        if port > 65535:
-            return None
-    port_end = i
+        if number > 65535:
+            return 0
     if i == size or text[i] != c"/":
-        return None
+        return 0
+    cdef Py_ssize_t end = i
     while i < size:
         if not _IN_PATH[<unsigned char>text[i]]:
-            return None
+            return 0
         if text[i] == c"." and text[i - 1] == c"/":
-            return None
+            return 0
         i += 1
-    if port_end != host_end:
-        return PyBytes_FromStringAndSize(text, size), PyBytes_FromStringAndSize(text, port_end)
-    return PyBytes_FromStringAndSize(text, size), PyBytes_FromStringAndSize(text, host_end) + (b":443" if port == 443 else b":80")
+    return end
+
+
+def plain_url(str url not None):
+    cdef Py_ssize_t size, end
+    cdef const char *port = NULL
+    if not url.isascii():
+        return None
+    cdef const char *text = PyUnicode_AsUTF8AndSize(url, &size)
+    end = _origin_size(text, size, &port)
+    if end == 0:
+        return None
+    origin = PyBytes_FromStringAndSize(text, end)
+    return PyBytes_FromStringAndSize(text, size), origin if port == NULL else origin + port
 
 
 def counts():
@@ -701,9 +712,27 @@ cdef class Taken:
             engine_mailbox_give_back(self.mailbox.m, self.r, False)
 
 
+@cython.final
+cdef class Call:
+    """What requests of one kind have in common: buffered both ways, no mailbox."""
+    cdef Config config
+    cdef bytes method
+    cdef int flags
+    cdef bytes body
+    cdef int64_t body_length
+    cdef int64_t upload_window
+
+    def __cinit__(self, Config config not None, bytes method not None, int flags, bytes body, int64_t upload_window):
+        self.config = config
+        self.method = method
+        self.body = body
+        self.flags = flags if body is None else flags | ENGINE_HAS_BODY
+        self.body_length = 0 if body is None else len(body)
+        self.upload_window = upload_window
+
+
 cdef class Pool:
     cdef engine_pool *p
-    cdef object pid
 
     def __cinit__(self, *, int workers, bint multiplexing, int max_total_connections, int max_host_connections,
                   int max_idle_connections, int max_concurrent_streams, int max_in_flight, bytes name):
@@ -756,6 +785,37 @@ cdef class Pool:
         finally:
             PyBuffer_Release(&view)
         return <int>status
+
+    def start(self, Transfer transfer not None, Call call not None, url, uint64_t token):
+        cdef engine_request request
+        cdef Py_ssize_t size, end
+        cdef const char *port = NULL
+        cdef char origin[300]
+        if transfer.r != NULL:
+            raise ValueError("the transfer has been submitted")
+        if type(url) is not str or not (<str>url).isascii():
+            return NOT_PLAIN
+        cdef const char *text = PyUnicode_AsUTF8AndSize(url, &size)
+        end = _origin_size(text, size, &port)
+        if end == 0 or end > 290:
+            return NOT_PLAIN
+        memcpy(origin, text, end)
+        if port != NULL:
+            strcpy(origin + end, port)
+        else:
+            origin[end] = 0
+        request.config = call.config.c
+        request.method = call.method
+        request.url = text
+        request.origin = origin
+        request.flags = call.flags
+        request.body = NULL if call.body is None else <const char *>call.body
+        request.body_size = call.body_length
+        request.window = -1
+        request.upload_window = call.upload_window
+        request.mailbox = NULL
+        request.token = token
+        return <int>engine_submit(self.p, &request, &transfer.r)
 
     def refuse(self):
         engine_pool_refuse(self.p)

@@ -37,12 +37,12 @@ from .errors import (
 from .headers import Headers
 from .messages import Chunk, Done, Failed, Message, Responded, Started
 from .metrics import Metrics
+from .request import Request, RequestParts, request_from_parts
 from .response import Response, response_from_engine
 from .url import URL, effective_url
 
 if TYPE_CHECKING:
     from .pool import Pool
-    from .request import Request
 
 __all__ = ["Answer", "Delivery", "Handle", "Transfer", "failure"]
 
@@ -251,7 +251,7 @@ class Delivery:
         return failure(message, self.request)
 
 
-def response_of(message: _engine.Responded, request: Request) -> Response:
+def response_of(message: _engine.Responded, request: Request | RequestParts) -> Response:
     _, status, block, body, trailers, cookies, url, metrics = message
     return response_from_engine(request, status, block, body, trailers, cookies, url, metrics)
 
@@ -272,7 +272,7 @@ class Handle:
     """
 
     # What every handle has stands in slots; the rest has its default in the class, and costs nothing until it is set.
-    __slots__ = ("__dict__", "__weakref__", "_pool", "_request", "_transfer", "ref")
+    __slots__ = ("__dict__", "__weakref__", "_asked", "_pool", "_transfer", "ref")
     _answer: Answer = Answer.BUFFERED
     _sends: bool = False
     _delivery: Delivery | None = None
@@ -287,7 +287,7 @@ class Handle:
         self,
         pool: Pool,
         transfer: Transfer,
-        request: Request,
+        request: Request | RequestParts,
         ref: Hashable,
         answer: Answer = Answer.BUFFERED,
         sends: bool = False,
@@ -297,7 +297,7 @@ class Handle:
         self.ref = ref
         self._pool = pool
         self._transfer = transfer
-        self._request = request
+        self._asked = request
         if answer is not Answer.BUFFERED:
             self._answer = answer
         if sends:
@@ -306,6 +306,12 @@ class Handle:
             self._delivery = delivery
         if flush is not None:
             self._flush = flush
+
+    @property
+    def _request(self) -> Request:
+        if isinstance(self._asked, tuple):
+            self._asked = request_from_parts(*self._asked)
+        return self._asked
 
     def __repr__(self) -> str:
         outcome = self._transfer.outcome()
@@ -371,7 +377,7 @@ class Handle:
         if parts[0] == FAILED:
             raise failure(parts, self._request)
         # Threads that come here at once all get the response of the first.
-        self._response = response = self._transfer.keep(response_of(parts, self._request))
+        self._response = response = self._transfer.keep(response_of(parts, self._asked))
         return response
 
     def _elsewhere(self, what: str) -> StreamError:

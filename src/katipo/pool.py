@@ -21,7 +21,7 @@ from typing import Final
 
 from . import _engine, waiting
 from ._compat import Self, Unpack
-from ._engine import ON_IDLE, ON_STOPPED
+from ._engine import ACCEPTED, NOT_PLAIN, ON_IDLE, ON_STOPPED
 from ._library import LoadedLibrary, find_libcurl
 from ._verbose import VerboseLog
 from .errors import BadOptions, Error, Overload, PoolClosed, TransportError, WorkerDied
@@ -120,18 +120,20 @@ def _config_of(compiled: Compiled) -> _engine.Config:
         raise BadOptions(str(error)) from None
 
 
-class _Plain:
-    """A request without options, but for its URL."""
+class _Kept:
+    """A call's options, compiled, for the calls that repeat them."""
 
-    __slots__ = ("body", "body_length", "config", "flags", "method", "upload_window")
+    __slots__ = ("call", "compiled", "config", "method")
 
     def __init__(self, method: bytes, compiled: Compiled, config: _engine.Config) -> None:
         self.method = method.decode("ascii")
+        self.compiled = compiled
         self.config = config
-        self.body = compiled.body
-        self.body_length = compiled.body_length
-        self.flags = 0 if compiled.body is None else _engine.HAS_BODY
-        self.upload_window = compiled.upload_window
+        usual = not (compiled.stream or compiled.stream_body or compiled.reply_to or compiled.headers)
+        self.call: _engine.Call | None = None
+        """None: not one of the usual requests, which take the short way."""
+        if usual and compiled.ref is None and "verbose" not in compiled.flags:
+            self.call = _engine.Call(config, method, 0, compiled.body, compiled.upload_window)
 
 
 def _flags_of(compiled: Compiled) -> int:
@@ -195,7 +197,7 @@ class Pool:
         ImportError: there is no libcurl to load.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_configs", "_engine", "_kept", "_name", "_plain")
+    __slots__ = ("__weakref__", "_closed", "_configs", "_engine", "_kept", "_name")
 
     def __init__(
         self,
@@ -224,8 +226,7 @@ class Pool:
         self._name = name
         self._engine = _engine.Pool(**options)
         self._configs: dict[Hashable, _engine.Config] = {}
-        self._plain: dict[bytes, _Plain] = {}
-        self._kept: dict[Hashable, tuple[Compiled, _engine.Config]] = {}
+        self._kept: dict[Hashable, _Kept] = {}
         waiting.pool_opened(self)
 
     def __repr__(self) -> str:
@@ -276,7 +277,7 @@ class Pool:
         return self._wait(b"OPTIONS", url, options)
 
     def _wait(self, method: bytes, url: str | URL, options: RequestOptions) -> Response:
-        handle = self._submit(method, url, options, True) if options else self._submit_plain(method, url)
+        handle = self._submit(method, url, options, True)
         try:
             return handle.result()
         except BaseException:  # a signal's handler raised; nothing happens to a request that has ended
@@ -293,35 +294,35 @@ class Pool:
         """
         has_body = "body" in options or "stream_body" in options
         checked = check_method(method, has_body=has_body)
-        return self._submit(checked, url, options, False) if options else self._submit_plain(checked, url)
+        return self._submit(checked, url, options, False)
 
     def async_get(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with GET."""
-        return self._submit(b"GET", url, options, False) if options else self._submit_plain(b"GET", url)
+        return self._submit(b"GET", url, options, False)
 
     def async_post(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with POST."""
-        return self._submit(b"POST", url, options, False) if options else self._submit_plain(b"POST", url)
+        return self._submit(b"POST", url, options, False)
 
     def async_put(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with PUT."""
-        return self._submit(b"PUT", url, options, False) if options else self._submit_plain(b"PUT", url)
+        return self._submit(b"PUT", url, options, False)
 
     def async_patch(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with PATCH."""
-        return self._submit(b"PATCH", url, options, False) if options else self._submit_plain(b"PATCH", url)
+        return self._submit(b"PATCH", url, options, False)
 
     def async_delete(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with DELETE."""
-        return self._submit(b"DELETE", url, options, False) if options else self._submit_plain(b"DELETE", url)
+        return self._submit(b"DELETE", url, options, False)
 
     def async_head(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with HEAD."""
-        return self._submit(b"HEAD", url, options, False) if options else self._submit_plain(b"HEAD", url)
+        return self._submit(b"HEAD", url, options, False)
 
     def async_options(self, url: str | URL, **options: Unpack[AsyncRequestOptions]) -> Handle:
         """`async_request` with OPTIONS."""
-        return self._submit(b"OPTIONS", url, options, False) if options else self._submit_plain(b"OPTIONS", url)
+        return self._submit(b"OPTIONS", url, options, False)
 
     # ------------------------------------------------------------------------------------------------ submitting
 
@@ -349,64 +350,46 @@ class Pool:
                 self._configs[key] = config
         return config
 
-    def _compiled(
-        self, method: bytes, options: Mapping[str, object], blocking: bool
-    ) -> tuple[Compiled, _engine.Config]:
+    def _kept_for(self, method: bytes, options: Mapping[str, object], blocking: bool) -> _Kept:
         """The options of a call, checked and compiled; those that programs repeat from call to call are kept."""
-        key: Hashable = None
-        if _PER_REQUEST.isdisjoint(options):
+        key: Hashable = method
+        if options:
+            if not _PER_REQUEST.isdisjoint(options):
+                return self._fresh(method, options, blocking)
             # With their types, because 1 and True are equal, and one of them may be wrong.
             key = (method, blocking, *((name, type(value), value) for name, value in options.items()))
-            try:
-                kept = self._kept.get(key)
-            except TypeError:  # a value that cannot be hashed
-                key = None
-            else:
-                if kept is not None:
-                    return kept
-        compiled = self._compile(method, options, blocking)
-        answer = compiled, self._config_of(compiled)
-        if key is not None:
+        try:
+            kept = self._kept.get(key)
+        except TypeError:  # a value that cannot be hashed
+            return self._fresh(method, options, blocking)
+        if kept is None:
+            kept = self._fresh(method, options, blocking)
             if len(self._kept) >= _CONFIGS_KEPT:
                 self._kept.clear()
-            self._kept[key] = answer
-        return answer
+            self._kept[key] = kept
+        return kept
 
-    def _plain_of(self, method: bytes) -> _Plain:
-        compiled = self._compile(method, {}, False)
-        plain = _Plain(method, compiled, self._config_of(compiled))
-        if len(self._plain) < _CONFIGS_KEPT:
-            self._plain[method] = plain
-        return plain
-
-    def _submit_plain(self, method: bytes, url: str | URL) -> Handle:
-        plain = self._plain.get(method) or self._plain_of(method)
-        prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
-        token = next(_tokens)
-        transfer = Transfer()
-        answer = self._engine.submit(
-            transfer,
-            plain.config,
-            method,
-            prepared,
-            origin,
-            plain.flags,
-            plain.body,
-            plain.body_length,
-            -1,
-            plain.upload_window,
-            None,
-            token,
-        )
-        request = request_from_parts(plain.method, url, None, plain.body)
-        if answer != _engine.ACCEPTED:
-            raise self._refused(answer, request, None)
-        return Handle(self, transfer, request, token)
+    def _fresh(self, method: bytes, options: Mapping[str, object], blocking: bool) -> _Kept:
+        compiled = self._compile(method, options, blocking)
+        return _Kept(method, compiled, self._config_of(compiled))
 
     def _submit(self, method: bytes, url: str | URL, options: Mapping[str, object], blocking: bool) -> Handle:
-        compiled, config = self._compiled(method, options, blocking)
+        kept = (self._kept.get(method) if not options else None) or self._kept_for(method, options, blocking)
+        if kept.call is not None:
+            # The short way: one call into the engine, and a Request only for who looks at it.
+            token = next(_tokens)
+            transfer = Transfer()
+            answer = self._engine.start(transfer, kept.call, url, token)
+            if answer == ACCEPTED:
+                return Handle(self, transfer, (kept.method, url, None, kept.compiled.body), token)
+            if answer != NOT_PLAIN:
+                raise self._refused(answer, request_from_parts(kept.method, url, None, kept.compiled.body), None)
+        return self._submit_any(kept, method, url)
+
+    def _submit_any(self, kept: _Kept, method: bytes, url: str | URL) -> Handle:
+        compiled = kept.compiled
         prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
-        request = request_from_parts(method.decode("ascii"), url, compiled.headers, compiled.body)
+        request = request_from_parts(kept.method, url, compiled.headers, compiled.body)
         token = next(_tokens)
         ref = token if compiled.ref is None else compiled.ref
         flush = self._verbose() if "verbose" in compiled.flags else None
@@ -423,7 +406,7 @@ class Pool:
         try:
             answer = self._engine.submit(
                 transfer,
-                config,
+                kept.config,
                 method,
                 prepared,
                 origin,
@@ -436,9 +419,9 @@ class Pool:
                 token,
             )
         finally:
-            if mailbox is not None and answer != _engine.ACCEPTED:
+            if mailbox is not None and answer != ACCEPTED:
                 detach(mailbox, token)
-        if answer != _engine.ACCEPTED:
+        if answer != ACCEPTED:
             raise self._refused(answer, request, mailbox)
         if mailbox is not None:
             kind, delivery = Answer.MAILED, None  # the mailbox has it: a handle must not be in its way
@@ -508,7 +491,6 @@ class Pool:
     def _ended(self, stopped: bool) -> None:
         # Stopped workers have left their loops: their threads end at once.
         self._engine.join(_WEDGED_SECONDS if stopped else 0.0)
-        self._plain.clear()
         self._kept.clear()
         self._configs.clear()
         self._release()

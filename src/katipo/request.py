@@ -134,5 +134,8 @@ def _without_none(headers: HeaderTypes | None) -> HeaderTypes | None:
     return [(name, value) for name, value in pairs if value is not None]
 
 
+RequestParts: TypeAlias = tuple[str, str | URL, HeaderTypes | None, Buffer | None]
+"""The arguments of request_from_parts, for a request that is made when somebody looks at it."""
+
 request_from_parts: Final = Request._trusted  # pyright: ignore[reportPrivateUsage]
 """Request._trusted, for the pool."""

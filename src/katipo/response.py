@@ -13,7 +13,7 @@ from .cookies import CookieJar, ResponseCookies, jar_from_lines, response_cookie
 from .errors import HTTPStatusError, ResponseNotRead
 from .headers import Headers, HeaderTypes
 from .metrics import Metrics
-from .request import Request
+from .request import Request, RequestParts, request_from_parts
 from .url import URL, effective_url
 
 __all__ = ["Response"]
@@ -59,7 +59,7 @@ class Response:
     _metrics: Metrics | bytes | None
     _cookiejar: CookieJar | tuple[bytes, ...] | None
     _url: URL | bytes | None  # None: the request's own
-    _request: Request | None
+    _request: Request | RequestParts | None
     _history: list[Response] | None = None
     _cookies: ResponseCookies | None = None
     _encoding: str | None = None
@@ -100,7 +100,7 @@ class Response:
     @classmethod
     def _from_engine(
         cls,
-        request: Request | None,
+        request: Request | RequestParts | None,
         status_code: int,
         block: bytes,
         content: bytes | None,
@@ -224,6 +224,8 @@ class Response:
     @property
     def request(self) -> Request:
         """The request that this answers. Raises RuntimeError if it was made by hand without one; may be set then."""
+        if isinstance(self._request, tuple):
+            self._request = request_from_parts(*self._request)
         if self._request is None:
             raise RuntimeError("this response was made without a request")
         return self._request
@@ -307,7 +309,8 @@ class Response:
             message += f" for url '{self.url.redacted()}'"
         if self.has_redirect_location:
             message += f"\nRedirect location: '{self.headers['location']}'"
-        raise HTTPStatusError(message, request=self._request, response=self)
+        request = None if self._request is None else self.request
+        raise HTTPStatusError(message, request=request, response=self)
 
     def _status(self) -> str:
         return f"{self.status_code} {self.reason_phrase}".rstrip()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.support.endpoints import Endpoint
     from tests.support.origin import Origin
 
+pytestmark = pytest.mark.core
+
 LATENCY = 0.2
 """Seconds that Ctrl-C may take, of the contract."""
 RUNS = 3

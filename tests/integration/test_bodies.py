@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.support.endpoints import Endpoint
     from tests.support.origin import Origin
 
+pytestmark = pytest.mark.core
+
 FORM = "application/x-www-form-urlencoded"
 
 

@@ -13,6 +13,8 @@ from tests.support.pattern import pattern
 if TYPE_CHECKING:
     from tests.support.endpoints import Endpoint
 
+pytestmark = pytest.mark.core
+
 WITH_BODY = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 SHORTCUTS = ("get", "post", "put", "patch", "delete", "head", "options")
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     MakePool = Callable[..., katipo.Pool]
 
 
+pytestmark = pytest.mark.core
+
+
 def test_nothing_starts_before_the_first_request(make_pool: MakePool, origin: Origin) -> None:
     """Threads start with a request that is sent, as many as `workers` at most."""
     before = thread_count()

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     MakePool = Callable[..., katipo.Pool]
 
+pytestmark = pytest.mark.core
+
 WORKERS = pytest.mark.parametrize("workers", [1, 3])
+WITH_STREAMS = pytest.mark.parametrize("endpoint", ["2", "3"], indirect=True)
 
 
 def connections(origin: Origin, name: str) -> int:
@@ -148,11 +151,10 @@ def test_a_burst_to_an_http1_server_is_not_held_up(make_pool: MakePool, hostile:
         handle.cancel()
 
 
+@WITH_STREAMS
 @WORKERS
 def test_streams_share_a_connection(make_pool: MakePool, endpoint: Endpoint, origin: Origin, workers: int) -> None:
     """Twenty requests at once come over one connection on HTTP/2 and 3, whatever the number of workers."""
-    if endpoint.version == "1.1":
-        pytest.skip("HTTP/1.1 has no streams")
     pool = make_pool(workers)
     name, gate = origin.fresh_id(), origin.fresh_id()
     handles = start(pool, endpoint, 20, id=name, gate=gate)
@@ -194,10 +196,9 @@ def test_streams_of_one_connection_are_limited(make_pool: MakePool, endpoint: En
     assert connections(origin, name) == 1
 
 
+@WITH_STREAMS
 def test_more_streams_than_one_connection_takes(make_pool: MakePool, endpoint: Endpoint, origin: Origin) -> None:
     """Where connections are not limited, requests beyond a connection's streams open another."""
-    if endpoint.version == "1.1":
-        pytest.skip("HTTP/1.1 has no streams")
     pool = make_pool(max_concurrent_streams=3)
     assert pool.get(endpoint("/count"), **endpoint.options).status_code == 200
     name, gate = origin.fresh_id(), origin.fresh_id()

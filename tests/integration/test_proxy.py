@@ -207,12 +207,11 @@ def test_a_proxy_s_connection_is_not_used_without_it(
     assert (first.tunnels, second.tunnels) == (1, 1), "each way keeps its connection"
 
 
+@pytest.mark.parametrize("endpoint", ["1.1", "2"], indirect=True)
 def test_a_challenge_of_the_origin_is_not_the_proxy_s(
     pool: katipo.Pool, endpoint: Endpoint, http_proxy: MakeProxy
 ) -> None:
-    """Through a tunnel an origin's own statuses, 407 among them, are answers."""
-    if endpoint.version == "3":
-        pytest.skip("HTTP/3 does not go through an HTTP/1.1 proxy")
+    """Through a tunnel, which HTTP/3 does not use, an origin's own statuses, 407 among them, are answers."""
     proxy = http_proxy()
     for code in (401, 407, 502):
         answer = pool.get(endpoint(f"/status/{code}"), proxy=proxy.url, **endpoint.options)

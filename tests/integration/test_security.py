@@ -349,7 +349,7 @@ def test_what_is_shown_of_a_good_response(pool: katipo.Pool, endpoint: Endpoint)
     """Responses, their parts, messages and handles show no cookie, credential or body."""
     url = endpoint("/set-headers").replace("https://", f"https://me:{SECRET}@")
     url += f"?set-cookie=session%3D{SECRET}&x-api-key={SECRET}&authorization={SECRET}"
-    options = {**with_secrets(), **endpoint.options}
+    options: dict[str, Any] = {**with_secrets(), **endpoint.options}
     del options["username"], options["password"], options["keypasswd"]
     box = katipo.Mailbox()
     handle = pool.async_get(url, **options)
@@ -540,7 +540,7 @@ def test_a_server_that_never_ends_is_ended(pool: katipo.Pool, hostile: Hostile, 
     server = hostile(script)
     server.ignore_errors()
     with pytest.raises(katipo.RequestError) as caught:
-        pool.get(server.url, max_response_bytes=1 << 20, timeout_ms=20000)
+        pool.get(server.url, max_response_bytes=1 << 20, timeout_ms=2000 if endless == "chunk extension" else 20000)
     if endless == "chunk extension":
         return  # libcurl reads over them, at no cost in memory, until the time runs out
     assert not isinstance(caught.value, katipo.TimeoutException)
