@@ -89,6 +89,7 @@ types: $(VENV)/.katipo $(VENV)/.group-test $(VENV)/.group-types
 
 bench: $(VENV)/.katipo $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.memory
 
 clean:
 	rm -rf build-c build-asan build-tsan .mypy_cache .ruff_cache .pytest_cache .coverage

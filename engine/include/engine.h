@@ -315,6 +315,15 @@ int64_t engine_mailbox_fail_overdue(engine_mailbox *mailbox, int64_t grace_ns);
 /* Before a fork: park every worker (one second at most) and take every lock. Then, in the same thread, exactly one of the
  * other two. Must not be called from a worker. */
 void engine_fork_prepare(void);
+/* The same in two steps, for a program whose threads share a lock of its own (an interpreter's): park without it; then lock
+ * with it, so that no thread can be on its way here with it. `lock` answers false while another thread is about to fork: wait
+ * for that without the lock, and try again. From then on a thread that comes here calls what was given to `give_way`, which
+ * waits, with the lock given up, while `locked`; it must do nothing for threads that do not hold it. */
+void engine_fork_park(void);
+bool engine_fork_lock(void);
+bool engine_fork_locked(void);
+void engine_fork_wait(void);
+void engine_fork_give_way(void (*function)(void));
 void engine_fork_parent(void);
 void engine_fork_child(void);
 

@@ -164,18 +164,37 @@ static pthread_mutex_t *stripe_of(lock_kind kind, const void *object) {
  * locks, it holds already. */
 static _Thread_local bool holds_all;
 
+/* Every lock is held by a thread that is about to fork. A thread that would block on one while it holds what that thread may
+ * need, the interpreter's lock, gives it up meanwhile (engine_fork_lock). Set and looked at with that lock held: no race. */
+static _Atomic bool fork_locked;
+static void (*_Atomic give_way)(void);
+
+bool engine_fork_locked(void) { return atomic_load(&fork_locked); }
+void engine_fork_give_way(void (*function)(void)) { atomic_store(&give_way, function); }
+
+void engine_fork_wait(void) {
+    pthread_mutex_lock(&all_locks[0].mutex);
+    pthread_mutex_unlock(&all_locks[0].mutex);
+}
+
 void lock(lock_kind kind, const void *object) {
-    if (!holds_all) pthread_mutex_lock(stripe_of(kind, object));
+    if (holds_all) return;
+    if (atomic_load_explicit(&fork_locked, memory_order_relaxed) && give_way) give_way();
+    pthread_mutex_lock(stripe_of(kind, object));
 }
 void unlock(lock_kind kind, const void *object) {
     if (!holds_all) pthread_mutex_unlock(stripe_of(kind, object));
 }
 
-void locks_take_all(void) {
+bool locks_take_all(void) {
+    if (atomic_load(&fork_locked)) return false;
     for (int i = 0; i < STRIPES_TOTAL; i++) pthread_mutex_lock(&all_locks[i].mutex);
     holds_all = true;
+    atomic_store(&fork_locked, true);
+    return true;
 }
 void locks_release_all(void) {
+    atomic_store(&fork_locked, false);
     holds_all = false;
     for (int i = STRIPES_TOTAL; i-- > 0;) pthread_mutex_unlock(&all_locks[i].mutex);
 }

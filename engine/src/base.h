@@ -88,7 +88,7 @@ bool mem_failed(void);                         /* whether one has, since the las
 typedef enum { LOCK_REGISTRY, LOCK_POOL, LOCK_RECORD, LOCK_MAILBOX, LOCK_QUEUE, LOCK_TURNS, LOCK_COMMAND, LOCK_LOG, LOCK_BLOCKS } lock_kind;
 void lock(lock_kind kind, const void *object);
 void unlock(lock_kind kind, const void *object);
-void locks_take_all(void);
+bool locks_take_all(void); /* false: another thread is about to fork, and holds them */
 void locks_release_all(void);
 
 /* Large blocks for bodies on their way, LARGE_BLOCK bytes each, a few of which are kept for the next: fresh ones cost a page

@@ -47,7 +47,7 @@ typedef struct {
 } driver_options;
 
 driver *driver_new(const driver_options *options);
-/* `quick`: the worker dies or the process ends. All easy handles must have been removed. */
+/* All easy handles must have been removed. */
 void driver_free(driver *d);
 /* Have the driver's wait return. Any thread. */
 void driver_wake(driver *d);

@@ -57,7 +57,7 @@ struct curl_version {
     const char *zstd_version;
     const char *hyper_version;
     const char *gsasl_version;
-    const char *const *feature_names; /* age >= 11 (7.87) */
+    const char *const *feature_names; /* age >= 10 (7.87) */
 };
 
 struct curl_option {
@@ -217,7 +217,7 @@ enum {
 #define CURLM_OK 0
 #define CURLM_UNKNOWN_OPTION 6
 
-/* name, result, arguments. All but those in LIBCURL_OPTIONAL must be there. */
+/* name, result, arguments. All must be there. */
 #define LIBCURL_FUNCTIONS(X) \
     X(curl_global_init, int, (long)) \
     X(curl_version_info, const struct curl_version *, (int)) \

@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,7 +20,8 @@
 
 struct engine_pool {
     _Atomic int refs;
-    engine_pool_options options; /* immutable; the name is not kept */
+    engine_pool_options options; /* immutable; `name` is NULL: see below */
+    char name[12];               /* as much of it as a thread's name has room for */
     turns *turns;
     int slots; /* workers, and one more for requests that Kerberos may wedge */
     int max_total;
@@ -60,6 +62,7 @@ engine_pool *engine_pool_new(const engine_pool_options *options) {
     if (!p) return NULL;
     p->options = *options;
     p->options.name = NULL;
+    snprintf(p->name, sizeof p->name, "%s", options->name && options->name[0] ? options->name : "katipo");
     p->slots = options->workers + 1;
     p->max_total = options->max_total_connections ? options->max_total_connections : descriptor_limit();
     p->workers = mem_zalloc((size_t)p->slots * sizeof(worker *));
@@ -100,6 +103,7 @@ void engine_pool_unref(engine_pool *p) {
     count_down(ENGINE_COUNT_POOLS);
 }
 
+const char *pool_name(const engine_pool *p) { return p->name; }
 turns *pool_turns(engine_pool *p) { return p->turns; }
 
 void pool_look_for_sockets(engine_pool *p) {
@@ -425,9 +429,12 @@ bool engine_pool_fault(engine_pool *p, int index, int how) {
 
 /* ---- fork */
 
+void engine_fork_park(void) { workers_park(now_ns() + SECOND_NS); }
+bool engine_fork_lock(void) { return locks_take_all(); }
+
 void engine_fork_prepare(void) {
-    workers_park(now_ns() + SECOND_NS);
-    locks_take_all();
+    engine_fork_park();
+    while (!engine_fork_lock()) engine_fork_wait();
 }
 
 void engine_fork_parent(void) {

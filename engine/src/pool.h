@@ -7,6 +7,7 @@
 #include "worker.h"
 
 void pool_ref(engine_pool *p);
+const char *pool_name(const engine_pool *p);
 turns *pool_turns(engine_pool *p);
 void pool_driver_options(engine_pool *p, int index, driver_options *options);
 /* A request of the pool has its outcome. Any thread, no lock held. */

@@ -8,7 +8,7 @@
 #include "pool.h"
 #include "worker.h"
 
-/* Chunk buffers double from 4 KiB while the consumer is behind, to 256 KiB, and shrink back once it has caught up: HTTP/3
+/* Chunk buffers double from 4 KiB while the consumer is behind, to 128 KiB, and shrink back once it has caught up: HTTP/3
  * delivers 1.4 KB at a time. A delivery as large as libcurl makes them (16 KiB) is one of many on a fast stream, and has a
  * large one at once. The ends are arbitrary. */
 #define CHUNK_LEAST 4096u

@@ -380,7 +380,7 @@ static void settle_all(worker *w, int outcome, const char *detail) {
 static void set_name(const worker *w) {
 #ifdef __linux__
     char name[16];
-    snprintf(name, sizeof name, "katipo-%d", w->index % 10000000);
+    snprintf(name, sizeof name, "%s-%d", pool_name(w->pool), w->index % 1000);
     pthread_setname_np(pthread_self(), name);
 #else
     (void)w;

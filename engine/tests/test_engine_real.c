@@ -10,12 +10,13 @@ static int fresh_id(void) { return atomic_fetch_add(&next_id, 1) % FAKE_IDS; }
 
 static engine_library library;
 
-static bool load(void) {
+static void load(void) {
     const char *path = getenv("KATIPO_LIBCURL");
     char reason[256];
     if (!path || !*path) {
-        printf(" (skipped: no KATIPO_LIBCURL)");
-        return false;
+        printf(": skipped, no KATIPO_LIBCURL\n");
+        fflush(stdout);
+        _exit(77); /* "skipped", in the way of meson and automake */
     }
     if (!engine_loaded()) {
         if (engine_load(path, reason, sizeof reason)) fprintf(stderr, "%s\n", reason);
@@ -23,7 +24,6 @@ static bool load(void) {
         engine_describe(&library);
         printf(" (libcurl %s)", library.version);
     }
-    return true;
 }
 
 static engine_config *plain_config(engine_limits limits) {
@@ -42,7 +42,7 @@ static const char *url_of(char *to, int id, const char *words) {
 }
 
 static void options_are_known(void) {
-    if (!load()) return;
+    load();
     int number, kind;
     CHECK(engine_option("URL", &number, &kind) && number == 10002);
     CHECK(!engine_option("NO_SUCH_OPTION", &number, &kind));
@@ -51,7 +51,7 @@ static void options_are_known(void) {
 }
 
 static void single_requests(void) {
-    if (!load()) return;
+    load();
     static const char *const words[] = {"size=100000&kind=plain", "size=100000&kind=chunked", "size=0&kind=plain",
                                         "size=100000&kind=close", "size=300&kind=early", "size=3000000&kind=plain"};
     port = server_start();
@@ -84,7 +84,7 @@ static void single_requests(void) {
 }
 
 static void failures(void) {
-    if (!load()) return;
+    load();
     port = server_start();
     engine_pool *p = pool_with(1, 0, 0, 0);
     engine_config *c = plain_config((engine_limits){.read_ms = 100, .max_bytes = 1000000});
@@ -118,7 +118,7 @@ static void failures(void) {
 }
 
 static void a_forked_child_and_its_parent(void) {
-    if (!load()) return;
+    load();
     port = server_start();
     engine_pool *p = pool_with(1, 0, 0, 0);
     engine_config *c = plain_config((engine_limits){0});
@@ -126,13 +126,14 @@ static void a_forked_child_and_its_parent(void) {
     engine_request slow = request_of(c, "GET", url_of(url, fresh_id(), "kind=slow"), 0);
     engine_record *r = NULL, *other = NULL;
     MUST(engine_submit(p, &slow, &r) == ENGINE_ACCEPTED);
+    int id = fresh_id(); /* not in the child: the parent's next would be the same */
     engine_fork_prepare();
     pid_t pid = fork();
     if (!pid) {
         alarm(60);
         engine_fork_child();
         CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_FORKED);
-        engine_request q = request_of(c, "GET", url_of(url, fresh_id(), "size=1000&kind=plain"), 0);
+        engine_request q = request_of(c, "GET", url_of(url, id, "size=1000&kind=plain"), 0);
         MUST(engine_submit(p, &q, &other) == ENGINE_ACCEPTED);
         CHECK_EQUAL(outcome_of(other), ENGINE_OUTCOME_OK);
         close_pool(p);
@@ -167,13 +168,12 @@ static const char *real_url(test_random *random, int id, stress_request *q, char
 }
 
 static void check_real(const stress_request *q) {
-    if (!strcmp(q->method, "POST") && server_sends(q->id) > 1) fprintf(stderr, "POST id %d sent %d: outcome %d up %d got %lld/%lld sent %lld/%lld known %d fin %d streamed %d hangs %d echo %d\n", q->id, server_sends(q->id), q->outcome, q->streams_body, (long long)q->got, (long long)q->size, (long long)q->sent, (long long)q->to_send, q->known, q->finished, q->streamed, q->hangs, q->echoes);
     if (!strcmp(q->method, "POST")) CHECK(server_sends(q->id) <= 1);
     if (!stress_body_whole(q)) CHECK_EQUAL(server_bodies(q->id), 0);
 }
 
 static void everything_at_once(void) {
-    if (!load()) return;
+    load();
     port = server_start();
     int rounds = test_option("rounds") ? atoi(test_option("rounds")) : 3;
     for (int round = 0; round < rounds; round++) {

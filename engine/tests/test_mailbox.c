@@ -247,6 +247,37 @@ static void a_forked_childs_mailboxes_are_empty(void) {
     commands_taken();
 }
 
+static engine_record *due_to(engine_mailbox *m, int64_t total_ms) {
+    engine_limits limits = {.total_ms = total_ms, .max_bytes = -1};
+    engine_config *config = engine_config_new(&limits, "", 0);
+    engine_request request = {.config = config, .method = "GET", .url = "u", .origin = "o", .window = -1, .mailbox = m};
+    engine_record *r = record_new(&request);
+    engine_config_unref(config);
+    MUST(r && mailbox_enter(m, r));
+    return r;
+}
+
+static void what_is_overdue_is_failed_by_who_waits(void) {
+    engine_mailbox *m = box();
+    CHECK_EQUAL(engine_mailbox_fail_overdue(m, 0), 0);
+    engine_record *none = due_to(m, 0), *later = due_to(m, 3600000), *soon = due_to(m, 1);
+    int64_t at = engine_record_deadline(soon);
+    CHECK_EQUAL(engine_mailbox_fail_overdue(m, 3600 * SECOND_NS), at); /* within its grace */
+    CHECK_EQUAL(engine_outcome_of(soon), ENGINE_OUTCOME_PENDING);
+    while (now_ns() <= at) test_yield();
+    CHECK_EQUAL(engine_mailbox_fail_overdue(m, 0), engine_record_deadline(later));
+    CHECK_EQUAL(engine_outcome_of(soon), ENGINE_OUTCOME_WORKER_DIED);
+    CHECK_EQUAL(engine_outcome_of(later), ENGINE_OUTCOME_PENDING);
+    CHECK_EQUAL(engine_outcome_of(none), ENGINE_OUTCOME_PENDING);
+    CHECK_EQUAL(receive(m, NULL), ENGINE_MESSAGE_FAILED);
+    engine_record_unref(soon);
+    engine_mailbox_close(m);
+    engine_record_unref(later);
+    engine_record_unref(none);
+    engine_mailbox_drop(m);
+    commands_taken();
+}
+
 /* ---- many producers, many consumers */
 
 enum { RECORDS = 60, PIECES = 40, CONSUMERS = 3, PRODUCERS = 2 };
@@ -362,4 +393,5 @@ CASES({"messages_come_in_order", messages_come_in_order}, {"records_take_turns",
       {"dropping_lets_go_of_everything", dropping_lets_go_of_everything}, {"one_waiter_a_record", one_waiter_a_record},
       {"giving_back_wakes_the_next", giving_back_wakes_the_next},
       {"a_forked_childs_mailboxes_are_empty", a_forked_childs_mailboxes_are_empty},
+      {"what_is_overdue_is_failed_by_who_waits", what_is_overdue_is_failed_by_who_waits},
       {"a_crowd_takes_each_message_once", a_crowd_takes_each_message_once})

@@ -261,6 +261,36 @@ static void a_forked_child_starts_empty(void) {
     turns_free(t);
 }
 
+/* Where connections are held in several places, idle ones of one are no use to the others: sockets are claimed. */
+static void sockets_are_claimed(void) {
+    turns *t = turns_new(0, 2, 10, true);
+    ticket *k = tickets_new(4);
+    turns_be_strict(t);
+    MUST(enter(t, &k[0], "a") == TURN_GRANTED && enter(t, &k[1], "b") == TURN_GRANTED);
+    CHECK(turns_claim(t, &k[0]) && turns_claim(t, &k[1]));
+    void *a = turns_opened(t, &k[0]), *b = turns_opened(t, &k[1]);
+    turns_leave(t, &k[0]); /* its connection stays open, idle */
+    MUST(enter(t, &k[2], "c") == TURN_GRANTED);
+    CHECK(!turns_claim(t, &k[2]));
+    CHECK(turns_closed(t, a)); /* it is awaited */
+    turns_stop_starving(t);
+    CHECK(turns_claim(t, &k[2]));
+    turns_unclaim(t, &k[2]); /* there was one for it after all */
+    turns_unclaim(t, &k[2]);
+    turns_leave(t, &k[2]);
+    CHECK(!turns_closed(t, b));
+    turns_leave(t, &k[1]);
+    MUST(enter(t, &k[3], "a") == TURN_GRANTED);
+    CHECK(turns_claim(t, &k[3]));
+    turns_leave(t, &k[3]); /* a claim goes with its ticket */
+    MUST(enter(t, &k[0], "x") == TURN_GRANTED && enter(t, &k[1], "y") == TURN_GRANTED);
+    CHECK(turns_claim(t, &k[0]) && turns_claim(t, &k[1]));
+    turns_leave(t, &k[0]);
+    turns_leave(t, &k[1]);
+    free(k);
+    turns_free(t);
+}
+
 /* Whatever happens: no limit is broken, nobody waits while there is room, everybody is granted once. */
 static void model_agrees(void) {
     enum { TICKETS = 60, ORIGINS = 5 };
@@ -320,4 +350,4 @@ CASES({"slots_per_origin", slots_per_origin},
       {"leaving_while_waiting", leaving_while_waiting}, {"ten_thousand_wait", ten_thousand_wait},
       {"origins_without_transfers_are_forgotten", origins_without_transfers_are_forgotten},
       {"no_memory_is_said", no_memory_is_said}, {"a_forked_child_starts_empty", a_forked_child_starts_empty},
-      {"model_agrees", model_agrees})
+      {"sockets_are_claimed", sockets_are_claimed}, {"model_agrees", model_agrees})

@@ -219,7 +219,11 @@ cdef extern from "engine.h" nogil:
     void engine_mailbox_pass_on(engine_mailbox *mailbox)
     int64_t engine_mailbox_fail_overdue(engine_mailbox *mailbox, int64_t grace_ns)
 
-    void engine_fork_prepare()
+    void engine_fork_park()
+    bint engine_fork_lock()
+    void engine_fork_wait()
+    bint engine_fork_locked()
+    void engine_fork_give_way(void (*function)() noexcept nogil)
     void engine_fork_parent()
     void engine_fork_child()
 

@@ -271,9 +271,35 @@ def counts():
     return {name: engine_counted(i) for name, i in _COUNTS.items()}
 
 
+cdef extern from "Python.h":
+    int PyGILState_Check() nogil
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread() nogil
+    void PyEval_RestoreThread(PyThreadState *state) nogil
+    PyThreadState *PyGILState_GetThisThreadState() nogil
+
+
+cdef void give_way() noexcept nogil:
+    """Another thread holds the engine's locks, and needs the GIL until it has forked."""
+    cdef PyThreadState *state
+    if PyGILState_GetThisThreadState() == NULL:  # a worker
+        return
+    while PyGILState_Check() and engine_fork_locked():
+        state = PyEval_SaveThread()
+        engine_fork_wait()
+        PyEval_RestoreThread(state)
+
+
 def fork_prepare():
+    # Parking waits for workers, so without the GIL. The locks are taken with it: no thread that has it can be on its way to
+    # one of them, and from then on such threads give way.
+    engine_fork_give_way(give_way)
     with nogil:
-        engine_fork_prepare()
+        engine_fork_park()
+    while not engine_fork_lock():  # another thread is about to fork, too
+        with nogil:
+            engine_fork_wait()
 
 
 def fork_parent():

@@ -514,7 +514,7 @@ CLOCKS: Final[Mapping[str, type[TimeoutException]]] = MappingProxyType(
 
 _TIMEDOUT: Final = 28
 _UNSUPPORTED_PROTOCOL: Final = 1
-_GOT_NOTHING: Final = 52
+_RECV_ERROR: Final = 56
 _OUT_OF_MEMORY: Final = 27
 _FILESIZE_EXCEEDED: Final = 63
 
@@ -580,7 +580,7 @@ _OWN_OUTCOMES: Final[Mapping[str, tuple[type[RequestError], str | None, int | No
         "worker_died": (WorkerDied, None, None, "the worker that drove the request died"),
         "forked": (WorkerDied, None, None, "the request belongs to the parent of this forked process"),
         "too_large": (ResponseTooLarge, None, _FILESIZE_EXCEEDED, "the response is larger than max_response_bytes"),
-        "lost": (RemoteProtocolError, "got_nothing", _GOT_NOTHING, "the connection was lost before a response came"),
+        "lost": (ReadError, "recv_error", _RECV_ERROR, "the connection was lost before a response came"),
         "body_short": (LocalProtocolError, None, None, "the request body ended short of its Content-Length"),
         "no_memory": (TransportError, "out_of_memory", _OUT_OF_MEMORY, "out of memory"),
     }

@@ -197,7 +197,7 @@ class Pool:
         ImportError: there is no libcurl to load.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_configs", "_engine", "_kept", "_name")
+    __slots__ = ("__weakref__", "_closed", "_configs", "_engine", "_kept", "_name", "_workers")
 
     def __init__(
         self,
@@ -224,6 +224,7 @@ class Pool:
         loaded_library()
         self._closed = False
         self._name = name
+        self._workers = workers
         self._engine = _engine.Pool(**options)
         self._configs: dict[Hashable, _engine.Config] = {}
         self._kept: dict[Hashable, _Kept] = {}
@@ -537,4 +538,4 @@ def engine_fault(pool: Pool, index: int | None, how: str) -> bool:
     fault = pool._engine.fault  # pyright: ignore[reportPrivateUsage]
     if index is not None:
         return fault(index, _FAULTS[how])
-    return any(fault(each, _FAULTS[how]) for each in range(pool.statistics().workers))
+    return any(fault(each, _FAULTS[how]) for each in range(pool._workers))  # pyright: ignore[reportPrivateUsage]

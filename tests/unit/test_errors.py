@@ -266,7 +266,7 @@ def test_a_code_without_a_text_makes_a_message() -> None:
         ("forked", WorkerDied, "worker_died"),
         ("pool_closed", PoolClosed, "pool_closed"),
         ("too_large", ResponseTooLarge, "filesize_exceeded"),
-        ("lost", RemoteProtocolError, "got_nothing"),
+        ("lost", ReadError, "recv_error"),
         ("body_short", LocalProtocolError, "upload_failed"),
         ("no_memory", TransportError, "out_of_memory"),
     ],
