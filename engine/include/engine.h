@@ -150,7 +150,8 @@ enum { ENGINE_ON_TERMINAL = 1, ENGINE_ON_NEWS = 2, ENGINE_ON_ROOM = 4, ENGINE_ON
 engine_queue *engine_queue_new(void);
 void engine_queue_unref(engine_queue *queue);
 int engine_queue_fd(const engine_queue *queue);
-/* Take one woken waiter's owner, or NULL. `first`: also clear the descriptor. The waiter may be registered again. */
+/* Take one woken waiter's owner, or NULL. `first`: also clear the descriptor. The waiter may be registered again. Call it
+ * until NULL: before that, the descriptor says nothing of what is woken later. */
 void *engine_queue_take(engine_queue *queue, bool first);
 /* Block until a waiter is woken (1), `timeout_ns` is over (0; negative: no limit), or a signal came (-1). `mask` is the
  * signal mask to wait under, NULL for the thread's own. */

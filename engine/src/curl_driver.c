@@ -342,7 +342,6 @@ static void trim(multi *m) {
 }
 
 bool driver_trims(void) { return lc.version_num >= CLEARS_CONNECTIONS; }
-int driver_multis(const driver *d) { return d->multi_count; }
 
 int driver_remove(multi *m, CURL *easy) {
     m->running--;

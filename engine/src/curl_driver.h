@@ -70,8 +70,6 @@ int driver_kick(multi *m);
 void driver_trim(driver *d);
 /* Whether this libcurl can. */
 bool driver_trims(void);
-/* How many multi handles there are. */
-int driver_multis(const driver *d);
 /* Where a transfer hears that a socket is being opened for it: connecting has begun. */
 typedef struct opener {
     multi *multi;

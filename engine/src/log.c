@@ -67,4 +67,5 @@ size_t engine_log_take(char *to, size_t size, long *lost_lines) {
 void log_after_fork(void) {
     buffer_clear(&lines);
     lost = 0;
+    waiters_forget(&log_waiters);
 }

@@ -59,10 +59,16 @@ bool mailbox_leave(engine_mailbox *m, engine_record *r) {
     return was_in;
 }
 
+/* A record has `available` messages. What it had before a fork is not in the count any more. */
+static void recount(engine_mailbox *m, engine_record *r, size_t available) {
+    m->count -= r->counted < m->count ? r->counted : m->count;
+    m->count += available;
+    r->counted = available;
+}
+
 /* Bring the count and the list up to date with a record that is not checked out. Record and mailbox locks held. */
 static void sync_record(engine_mailbox *m, engine_record *r, size_t available) {
-    m->count += available - r->counted;
-    r->counted = available;
+    recount(m, r, available);
     if (available && node_empty(&r->in_box) && !r->checked_out && !m->dropped) {
         record_ref(r);
         node_append(&m->ready, &r->in_box);
@@ -89,13 +95,10 @@ engine_record *engine_mailbox_take(engine_mailbox *m, engine_message *message) {
         bool kept = false; /* queued although the engine has nothing: its consumer left something with the caller */
         lock(LOCK_MAILBOX, m);
         if (taken) {
-            size_t left = record_message_count(r);
-            m->count += left - r->counted;
-            r->counted = left;
+            recount(m, r, record_message_count(r));
         } else {
             kept = r->counted > 0;
-            m->count -= r->counted;
-            r->counted = 0;
+            recount(m, r, 0);
             r->checked_out = kept;
         }
         unlock(LOCK_MAILBOX, m);
@@ -219,6 +222,7 @@ void mailboxes_after_fork(void) {
     for (node *l = all_mailboxes.next; l != &all_mailboxes; l = l->next) {
         engine_mailbox *m = CONTAINER(l, engine_mailbox, registered);
         while (node_pop(&m->entered)) continue;
+        waiters_forget(&m->waiters);
         m->count = 0;
         for (node *k; (k = node_pop(&m->ready));) {
             engine_record *r = CONTAINER(k, engine_record, in_box);

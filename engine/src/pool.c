@@ -462,6 +462,7 @@ void pools_after_fork(void) {
         }
         for (size_t i = 0; i < p->ended_count; i++) worker_unref(p->ended[i]);
         p->ended_count = 0;
+        waiters_forget(&p->waiters);
         p->alive = 0;
         p->deaths_next = 0;
         memset(p->deaths, 0, sizeof p->deaths);

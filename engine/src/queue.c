@@ -12,6 +12,7 @@ struct engine_queue {
     wake wake;       /* immutable, but for a fork */
     node woken;      /* waiters; queue lock */
     bool signalled;  /* the descriptor is readable, or about to be made so; queue lock */
+    bool deferred;   /* ... by a worker, at the end of its turn, if it ever comes there; queue lock */
     node registered; /* in the list of all queues; registry lock */
 };
 
@@ -72,7 +73,7 @@ void *engine_queue_take(engine_queue *q, bool first) {
     if (waiter)
         waiter->state = IDLE;
     else
-        q->signalled = false;
+        q->signalled = q->deferred = false;
     unlock(LOCK_QUEUE, q);
     return waiter ? waiter->owner : NULL;
 }
@@ -182,7 +183,10 @@ bool waiters_fire(waiters *list, int mask, bool one) {
         lock(LOCK_QUEUE, q);
         w->state = WOKEN;
         node_append(&q->woken, &w->in_queue);
-        bool silent = q->signalled;
+        /* A worker that is stuck inside libcurl does not come to the end of its turn: whoever fires after it does not count on
+         * that. */
+        bool silent = q->signalled && (!q->deferred || batch.collecting);
+        q->deferred = batch.collecting && (q->deferred || !silent);
         q->signalled = true;
         /* The waiter may be taken and freed as soon as the lock is let go, and with it the last reference on the queue: wake
          * it before. */
@@ -194,6 +198,10 @@ bool waiters_fire(waiters *list, int mask, bool one) {
     return fired;
 }
 
+void waiters_forget(waiters *list) {
+    for (node *l; (l = node_pop(&list->waiters));) CONTAINER(l, engine_waiter, in_source)->state = IDLE;
+}
+
 void queues_after_fork(void) {
     batch.count = 0;
     for (node *l = all_queues.next; l != &all_queues; l = l->next) {
@@ -202,6 +210,7 @@ void queues_after_fork(void) {
         wake_close(&q->wake);
         (void)wake_open(&q->wake);
         q->signalled = !node_empty(&q->woken);
+        q->deferred = false;
         if (q->signalled) wake_set(&q->wake);
     }
 }

@@ -21,6 +21,9 @@ void waiters_add(waiters *w, lock_kind kind, const void *source, engine_waiter *
  * source's lock. */
 bool waiters_fire(waiters *w, int mask, bool one);
 
+/* In a forked child: those who waited are not there any more. */
+void waiters_forget(waiters *w);
+
 /* A worker, once: this thread's wake-ups wait for the next flush. */
 void wakes_collect(void);
 void wakes_flush(void);

@@ -1,9 +1,11 @@
 #include "transfer.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "config.h"
 #include "log.h"
@@ -50,15 +52,12 @@ static bool has_body(const transfer *t) { return t->record->flags & (ENGINE_STRE
  * is only done here; a 200 of server-sent events is delivered at its blank line. */
 static bool may_go_on(const transfer *t) {
     int flags = t->record->config->limits.flags;
+    if (t->status >= 300 && t->status < 400) return flags & ENGINE_FOLLOW; /* libcurl follows any that has a Location */
     switch (t->status) {
-    case 301:
-    case 302:
-    case 303:
-    case 307:
-    case 308: return flags & ENGINE_FOLLOW;
     case 401: return flags & ENGINE_MAY_RETRY_AUTH;
     case 407: return flags & ENGINE_PROXIED;
-    case 421: return true; /* libcurl may try another connection */
+    case 417: return true; /* an Expect of the caller's: it may send again without */
+    case 421: return true; /* it may try another connection */
     default: return false;
     }
 }
@@ -137,10 +136,13 @@ static bool end_of_block(transfer *t) {
     return advance(t, ON_END_FINAL) && announce_final(t);
 }
 
+static void listen_for_refusal(transfer *t, bool on);
+
 static size_t on_header(char *line, size_t size, size_t n, void *user) {
     transfer *t = user;
     size *= n;
     t->answered = true;
+    listen_for_refusal(t, false);
     t->last_rx_ns = driver_now(t->multi->driver);
     bool ok;
     if (starts_with_status_line(line, size)) {
@@ -230,6 +232,19 @@ static int on_seek(void *user, int64_t offset, int origin) {
     return CURL_SEEKFUNC_OK;
 }
 
+/* libcurl takes body in large pieces and sends them in small ones; the write clock is about the latter. */
+static int on_progress(void *user, int64_t down_total, int64_t down, int64_t up_total, int64_t up) {
+    transfer *t = user;
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    if (up != t->sent) {
+        t->sent = up;
+        t->last_tx_ns = driver_now(t->multi->driver);
+    }
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------------ connecting, sending */
 
 static void begin_connecting(transfer *t) {
@@ -266,17 +281,74 @@ static bool was_multiplexed(const multi *m, int64_t connection) {
     return false;
 }
 
+/* Whether the attempt before is known not to have been processed: no byte of it was sent, or the server refused its stream.
+ * (What is given to a connection at once is one system call, up to a TLS record's 16 KiB: if that failed, nothing was sent.) */
+static bool was_not_processed(const transfer *t) {
+    long size = -1;
+    if (t->stale) return true;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &size);
+    return t->refused || (size == t->size_before && t->body_at < 16384);
+}
+
+static int on_debug(CURL *easy, int kind, char *data, size_t size, void *user) {
+    transfer *t = user;
+    (void)easy;
+    static const char refused[] = "refused by server, try again";
+    if (kind == 0 && t->listening && memmem(data, size, refused, sizeof refused - 1)) t->refused = true;
+    if (kind <= 2 && t->record->config->limits.flags & ENGINE_VERBOSE) log_add(kind, data, size);
+    return 0;
+}
+
+/* That a stream was refused is told nowhere but in libcurl's verbose words. So they are listened to, from the sending of what
+ * must not be sent twice to the first line of its response. */
+static void listen_for_refusal(transfer *t, bool on) {
+    if (t->listening == on) return;
+    t->listening = on;
+    lc.curl_easy_setopt(t->easy, CURLOPT_DEBUGFUNCTION, on_debug);
+    lc.curl_easy_setopt(t->easy, CURLOPT_DEBUGDATA, t);
+    lc.curl_easy_setopt(t->easy, CURLOPT_VERBOSE, on || t->record->config->limits.flags & ENGINE_VERBOSE ? 1L : 0L);
+}
+
+/* Whether the server has closed the connection that the request is about to be sent on. libcurl looks for that about once a
+ * second; a POST on such a connection would be lost otherwise, although nobody can have executed it. */
+static bool is_closed_by_peer(const transfer *t) {
+    int fd = -1;
+    if (lc.curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) || fd < 0) return false;
+#ifdef POLLRDHUP
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+#else
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+#endif
+}
+
+/* A redirect turned the request into one without a body (303, or a POST's 301). */
+static void forget_body_where_it_is_dropped(transfer *t) {
+    const char *method = NULL;
+    if (!t->sends || !has_body(t)) return;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_METHOD, &method);
+    if (!method || !strcmp(method, t->record->method)) return;
+    t->upload_done = true;
+    record_unpause(t->record, false, true);
+}
+
+static bool may_be_refused(const transfer *t) {
+    const engine_record *r = t->record;
+    if (is_idempotent(r->method) || (t->reused && !was_multiplexed(t->multi, t->connection))) return false;
+    return !strncmp(r->url, "https:", 6) || r->config->http_version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+}
+
 /* The last moment before a request is sent; libcurl comes here for each attempt.
  *
- * On a reused HTTP/1 connection that died without a byte of response libcurl sends again by itself, up to five times: a POST
- * may have been executed by then, and would be again. On HTTP/2 and 3 it sends again only what the server declared
- * unprocessed, and after a redirect or a 401 there was an answer: those pass. */
+ * On a reused connection that died without a byte of response libcurl sends again by itself, up to five times: a POST may
+ * have been executed by then, and would be again. What the server declared unprocessed passes, and so does what follows an
+ * answer: a redirect, a 401. */
 static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_port, int local_port) {
     transfer *t = user;
     (void)remote_ip;
     (void)local_ip;
-    if (t->sends && !t->answered && t->reused && !is_idempotent(t->record->method) &&
-        !was_multiplexed(t->multi, t->connection)) {
+    if (t->sends && !t->answered && !is_idempotent(t->record->method) && !was_not_processed(t)) {
         t->lost = true;
         return CURL_PREREQFUNC_ABORT;
     }
@@ -288,23 +360,21 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     t->reused = connects == t->connections_before;
     t->connections_before = connects;
     t->connection = connection;
+    lc.curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &t->size_before);
+    forget_body_where_it_is_dropped(t);
     t->sends++;
-    t->answered = false;
+    t->answered = t->refused = false;
+    t->stale = t->reused && !is_idempotent(t->record->method) && !was_multiplexed(t->multi, t->connection) &&
+               is_closed_by_peer(t);
+    listen_for_refusal(t, may_be_refused(t));
     t->sending = true;
     t->connect_ns = 0;
     turns_unclaim(worker_turns(t->worker), &t->ticket);
-    if (t->pipewait && turns_connected(worker_turns(t->worker), &t->ticket)) worker_connected_first(t->worker);
+    if (t->pipewait && turns_connected(worker_turns(t->worker), &t->ticket)) worker_look_for_held_back(t->worker);
     t->last_rx_ns = t->last_tx_ns = driver_now(t->multi->driver);
     atomic_store(&t->record->request_sent, true);
     transfer_arm(t);
     return CURL_PREREQFUNC_OK;
-}
-
-static int on_debug(CURL *easy, int kind, char *data, size_t size, void *user) {
-    (void)easy;
-    (void)user;
-    if (kind <= 2) log_add(kind, data, size);
-    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------------ starting */
@@ -377,6 +447,11 @@ static void set_method(transfer *t) {
         lc.curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
         lc.curl_easy_setopt(easy, CURLOPT_SEEKDATA, t);
         lc.curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER);
+        if (r->config->limits.read_ms || r->config->limits.write_ms) {
+            lc.curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+            lc.curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
+            lc.curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+        }
     }
 }
 
@@ -514,11 +589,14 @@ int64_t transfer_deadline(const transfer *t, int *clock) {
     if (!t->sending || (!limits->read_ms && !limits->write_ms)) return best;
     bool rx_paused, rx_blocked, tx_paused, tx_blocked;
     record_flow(t->record, &rx_paused, &rx_blocked, &tx_paused, &tx_blocked);
-    if (tx_paused) return best; /* the caller sends nothing: nobody waits for the peer */
+    /* The caller sends nothing, or leaves its window full: nobody waits for the peer. */
+    if (tx_paused || rx_paused) return best;
     if (!t->upload_done && limits->write_ms)
         earlier(&best, clock, t->last_tx_ns + limits->write_ms * MS_NS, ENGINE_CLOCK_WRITE);
-    if ((t->upload_done || t->phase != PHASE_START) && !rx_paused && limits->read_ms)
-        earlier(&best, clock, t->last_rx_ns + limits->read_ms * MS_NS, ENGINE_CLOCK_READ);
+    /* What libcurl has taken may still be on its way to a slow server: that is no silence of the server's. */
+    int64_t last = t->last_rx_ns > t->last_tx_ns ? t->last_rx_ns : t->last_tx_ns;
+    if ((t->upload_done || t->phase != PHASE_START) && limits->read_ms)
+        earlier(&best, clock, last + limits->read_ms * MS_NS, ENGINE_CLOCK_READ);
     return best;
 }
 
@@ -572,7 +650,16 @@ static bool proxy_failed(const transfer *t) {
     return code < 200 || code > 299;
 }
 
+/* Connecting failed: who waits for the connection must not try one after the other, each for its whole connect timeout. */
+static void release_waiting(transfer *t) {
+    if (t->easy && t->pipewait && !t->sending) {
+        turns_release(worker_turns(t->worker), &t->ticket);
+        worker_look_for_held_back(t->worker);
+    }
+}
+
 static bool fail(transfer *t, int outcome, int curl_code, const char *detail) {
+    release_waiting(t);
     record_end end = {.outcome = outcome, .curl_code = curl_code, .detail = detail, .detail_size = strlen(detail)};
     read_metrics(t, &end.metrics);
     if (t->easy && outcome == ENGINE_OUTCOME_CURL) end.proxy_failed = proxy_failed(t);
@@ -617,6 +704,15 @@ static bool may_send_again(const transfer *t, int result) {
            was_multiplexed(t->multi, t->connection);
 }
 
+/* Into libcurl again, after it was removed. False: fatal; it is out for good. */
+static bool put_back(transfer *t) {
+    if (!driver_add(t->multi, t->easy)) return true;
+    lc.curl_easy_cleanup(t->easy);
+    t->easy = NULL;
+    count_down(ENGINE_COUNT_EASIES);
+    return false;
+}
+
 static bool send_again(transfer *t) {
     t->again = true;
     driver_remove(t->multi, t->easy);
@@ -629,17 +725,18 @@ static bool send_again(transfer *t) {
     t->connections_before = 0;
     t->connect_ns = 0;
     record_unpause(t->record, true, true);
-    if (driver_add(t->multi, t->easy)) return false;
+    if (!put_back(t)) return false;
     transfer_arm(t);
     return true;
 }
 
 bool transfer_stop_waiting(transfer *t) {
     if (!t->easy || !t->pipewait || t->sending || t->connect_ns) return true;
+    if (!turns_is_released(worker_turns(t->worker), &t->ticket)) return true;
     driver_remove(t->multi, t->easy);
     t->pipewait = t->clean = false;
     lc.curl_easy_setopt(t->easy, CURLOPT_PIPEWAIT, 0L);
-    return driver_add(t->multi, t->easy) == 0;
+    return put_back(t);
 }
 
 bool transfer_finished(transfer *t, int result, bool *again) {
@@ -649,6 +746,11 @@ bool transfer_finished(transfer *t, int result, bool *again) {
         /* It was the final one after all, without a body. */
         advance(t, ON_DATA);
         if (!announce_final(t)) result = CURLE_OUT_OF_MEMORY;
+    }
+    if (result == CURLE_OK && t->phase != PHASE_FINAL) {
+        /* The connection ended inside the headers, which libcurl lets pass for their end. */
+        fail(t, ENGINE_OUTCOME_CURL, CURLE_PARTIAL_FILE, "the connection was closed inside the response's headers");
+        return true;
     }
     if (result == CURLE_OK) {
         succeed(t);
@@ -666,6 +768,12 @@ bool transfer_finished(transfer *t, int result, bool *again) {
         fail(t, ENGINE_OUTCOME_TOO_LARGE, CURLE_FILESIZE_EXCEEDED, "the response is larger than max_response_bytes");
     else if (t->no_memory || result == CURLE_OUT_OF_MEMORY)
         fail(t, ENGINE_OUTCOME_NO_MEMORY, CURLE_OUT_OF_MEMORY, "out of memory");
+    else if (result == CURLE_WRITE_ERROR && !t->bad_response && engine_outcome_of(t->record) == ENGINE_OUTCOME_PENDING)
+        fail(t, ENGINE_OUTCOME_CURL, CURLE_BAD_CONTENT_ENCODING, detail); /* not ours: libcurl's decoder gave up */
+    else if (result == CURLE_SEND_FAIL_REWIND)
+        fail(t, ENGINE_OUTCOME_CURL, result,
+             "the request's body has to be sent again (after a redirect, a 401 or on another connection), and what was "
+             "streamed is not there any more");
     else if (t->bad_response)
         fail(t, ENGINE_OUTCOME_CURL, 8, "the response's header blocks make no sense");
     else
@@ -686,6 +794,7 @@ bool transfer_expired(transfer *t, int64_t now) {
         worker_alarm(t->worker, &t->alarm, at);
         return false;
     }
+    if (clock == ENGINE_CLOCK_CONNECT) release_waiting(t);
     const engine_limits *l = &t->record->config->limits;
     const int64_t ms[ENGINE_CLOCK_END] = {0, l->connect_ms, l->read_ms, l->write_ms, l->pool_ms, l->total_ms};
     char detail[128];

@@ -34,6 +34,7 @@ typedef struct transfer {
     int64_t entered_ns;  /* libcurl has it since; 0: not yet */
     int64_t connect_ns;  /* connecting since; 0: it is not connecting */
     int64_t last_rx_ns, last_tx_ns;
+    int64_t sent;        /* bytes of body that have left, as libcurl last said */
     bool sending;        /* the request line has been handed to the connection */
     bool upload_done;    /* or there is no body */
     bool pipewait;       /* libcurl may hold it back for a connection that another transfer opens */
@@ -52,9 +53,13 @@ typedef struct transfer {
     int sends;               /* times that libcurl began to send the request */
     bool answered;           /* a header line has come since the last send */
     bool reused;             /* the last send went over a connection that was there before */
+    bool refused;            /* libcurl has said that the server refused the stream of the last send */
+    bool listening;          /* for that */
+    long size_before;        /* REQUEST_SIZE before the last send */
     int64_t connection;      /* the last send's connection */
     long connections_before; /* NUM_CONNECTS before the last send */
     bool again;              /* sent once more by us */
+    bool stale;              /* the connection of the last send had been closed by the server before it */
     bool clean;              /* its easy handle has learnt nothing and may serve the next transfer */
 
     /* Why a callback stopped it. */

@@ -17,6 +17,7 @@ struct origin {
     int streams;  /* per connection: 1 until HTTP/2 or 3 was seen */
     bool http1;   /* a response was HTTP/1 */
     bool connected; /* there has been a connection */
+    int64_t released_ns; /* when there was the first, or an attempt at one had failed; 0: never */
     node waiting; /* tickets, first come first */
     node starved; /* in turns.starved: has waiters that lack nothing but a share */
     size_t size;
@@ -229,8 +230,24 @@ bool turns_connected(turns *t, ticket *k) {
     lock(LOCK_TURNS, t);
     bool first = !k->origin->connected;
     k->origin->connected = true;
+    if (first) k->origin->released_ns = now_ns();
     unlock(LOCK_TURNS, t);
     return first;
+}
+
+void turns_release(turns *t, ticket *k) {
+    if (!k->origin) return;
+    lock(LOCK_TURNS, t);
+    k->origin->released_ns = now_ns();
+    unlock(LOCK_TURNS, t);
+}
+
+bool turns_is_released(turns *t, const ticket *k) {
+    lock(LOCK_TURNS, t);
+    int64_t at = k->origin->released_ns;
+    bool released = at && now_ns() - at < SECOND_NS; /* longer than two turns of a worker, shorter than an idle connection */
+    unlock(LOCK_TURNS, t);
+    return released;
 }
 
 long turns_waiting(turns *t) {

@@ -42,8 +42,11 @@ void turns_leave(turns *t, ticket *k);
 void turns_learn(turns *t, ticket *k, bool multiplexed);
 /* Whether a response has shown that it speaks HTTP/1. */
 bool turns_knows_http1(turns *t, const ticket *k);
-/* A request is being sent on a connection to the origin. True: the first one ever. */
+/* A request is being sent on a connection to the origin. True: the first one ever; who waits for it is released. */
 bool turns_connected(turns *t, ticket *k);
+/* Who waits for a connection to the origin is to wait no more. turns_is_released: whether that was said. */
+void turns_release(turns *t, ticket *k);
+bool turns_is_released(turns *t, const ticket *k);
 long turns_waiting(turns *t);
 
 /* Sockets. From now on claims are needed, because connections are held in several places. */

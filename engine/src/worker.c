@@ -39,7 +39,7 @@ struct worker {
     clocks clocks;
     bool alarm_failed;
     int turns_to_look; /* for transfers that libcurl holds back in vain; 0: not */
-    bool scatters; /* the pool knows that there is more than one multi handle */
+    bool scatters; /* the pool knows that there is more than the plain identity */
     node transfers; /* all of them */
     transfer *spares[SPARE_TRANSFERS];
     int spare_count;
@@ -166,17 +166,16 @@ void worker_stop_starving(worker *w, transfer *t) {
 /* Its turn has come. Where the pool's sockets are all open, idle ones are closed first, by every worker at the top of its
  * next turn: by then libcurl has given the transfers that count on an idle connection theirs. */
 static bool start(worker *w, transfer *t) {
+    if (!w->scatters && t->record->config->identity_size) {
+        w->scatters = true;
+        pool_scatters(w->pool);
+    }
     if (!turns_claim(w->turns, &t->ticket)) {
         node_append(&w->starving, &t->starving);
         pool_look_for_sockets(w->pool);
         return true;
     }
-    bool ok = transfer_start(t);
-    if (!w->scatters && driver_multis(w->driver) > 1) {
-        w->scatters = true;
-        pool_scatters(w->pool);
-    }
-    return ok;
+    return transfer_start(t);
 }
 
 /* Somebody in the pool lacks a socket, or one was closed while somebody did. */
@@ -318,7 +317,7 @@ static void wake_up(worker *w) {
     unlock(LOCK_COMMAND, w);
 }
 
-void worker_connected_first(worker *w) { w->turns_to_look = 3; }
+void worker_look_for_held_back(worker *w) { w->turns_to_look = 3; }
 
 /* libcurl releases transfers that wait for an undecided connection (PIPEWAIT) when it turns out to multiplex. Where it does
  * not, it lets them go one at a time, as others end: a first request that hangs would hold up its whole origin. */

@@ -51,9 +51,9 @@ node *worker_transfers(worker *w);
 struct transfer *worker_spare(worker *w);
 bool worker_keep_spare(worker *w, struct transfer *t);
 void worker_stop_starving(worker *w, struct transfer *t);
-/* The first connection to an origin stands, and its protocol is known to libcurl: those that waited for it either are on it
- * after one more turn, or wait in vain. */
-void worker_connected_first(worker *w);
+/* An origin has its first connection, whose protocol libcurl knows, or an attempt at one has failed: those that waited for it
+ * are on it after one more turn, or wait in vain. */
+void worker_look_for_held_back(worker *w);
 void worker_alarm(worker *w, alarm_entry *a, int64_t at_ns);
 
 /* ---- fork */

@@ -73,6 +73,7 @@ typedef struct fake_easy {
     connection *connection;
     int resolver_fd;
     int connects, redirects, pre_next;
+    long request_size; /* bytes of request that have left, all attempts together */
     bool up, up_done, down_done, rx_paused, tx_paused, done, told;
     char *held; /* a piece that was refused */
     int64_t held_size, delivered, uploaded;
@@ -348,6 +349,7 @@ static bool begin_send(fake_easy *e) {
         return false;
     }
     atomic_fetch_add(&sends[e->id], 1);
+    e->request_size += 100;
     e->tx_paused = false;
     if (e->uploaded) {
         if (!e->seek || e->seek(e->seek_data, 0, SEEK_SET)) {
@@ -742,6 +744,8 @@ int curl_easy_getinfo(CURL *handle, int info, ...) {
     case CURLINFO_PRIMARY_IP: *(const char **)to = "127.0.0.1"; break;
     case CURLINFO_REDIRECT_COUNT: *(long *)to = e->redirects; break;
     case CURLINFO_NUM_CONNECTS: *(long *)to = e->connects; break;
+    case CURLINFO_REQUEST_SIZE: *(long *)to = e->request_size; break;
+    case CURLINFO_ACTIVESOCKET: *(int *)to = e->connection ? e->connection->fd : -1; break;
     case CURLINFO_CONN_ID: *(int64_t *)to = e->connection ? e->connection->id : -1; break;
     case CURLINFO_CONTENT_LENGTH_DOWNLOAD_T: *(int64_t *)to = e->size; break;
     case CURLINFO_SIZE_DOWNLOAD_T: *(int64_t *)to = e->delivered; break;

@@ -43,6 +43,20 @@ void test_must(bool ok, const char *file, int line, const char *text) {
     abort();
 }
 
+void test_child(void) {
+    atomic_store(&failures, 0);
+    alarm(ALARM_SECONDS / 2);
+}
+
+bool test_may_fork(void) {
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+    printf(" (no forks under gcc's ThreadSanitizer)");
+    return false;
+#else
+    return true;
+#endif
+}
+
 int test_result(void) { return atomic_load(&failures) ? 1 : 0; }
 
 const char *test_option(const char *name) {
@@ -77,7 +91,7 @@ void test_join(test_thread *t) { MUST(pthread_join(t->thread, NULL) == 0); }
 
 void test_yield(void) { sched_yield(); }
 
-static void check_counts(void) {
+void test_check_counts(void) {
     for (int i = 0; i < ENGINE_COUNT_END; i++)
         if (engine_counted(i)) {
             atomic_fetch_add(&failures, 1);
@@ -115,7 +129,7 @@ int main(int argc, char **argv) {
         printf("%s", current);
         fflush(stdout);
         test_cases[i].run();
-        check_counts();
+        test_check_counts();
         printf(": %s (%lld ms)\n", atomic_load(&failures) == before ? "ok" : "FAILED", (long long)((now_ns() - began) / MS_NS));
         fflush(stdout);
     }

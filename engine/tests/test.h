@@ -32,8 +32,13 @@ bool test_check(bool ok, const char *file, int line, const char *text);
 bool test_check_equal(long long got, long long expected, const char *file, int line, const char *got_text,
                       const char *expected_text);
 void test_must(bool ok, const char *file, int line, const char *text);
-/* The program's result so far: 0 or 1. For forked children, which leave by _exit. */
+/* Every count is at zero. Done at the end of each case. */
+void test_check_counts(void);
+/* In a forked child: a count of failures and an alarm of its own. It leaves by _exit with the result, 0 or 1. */
+void test_child(void);
 int test_result(void);
+/* Whether a child may start threads: the ThreadSanitizer of older gcc aborts then. */
+bool test_may_fork(void);
 
 /* Every program defines these with CASES. */
 extern const test_case test_cases[];

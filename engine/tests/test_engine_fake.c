@@ -204,8 +204,10 @@ static void an_upload(void) {
             hash = fake_hash(hash, piece, n);
             sent += (int64_t)n;
         }
-        CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_PENDING);
-        if (!known) CHECK_EQUAL(fake->bodies(id), 0);
+        if (!known) { /* with a length, the last byte is the end */
+            CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_PENDING);
+            CHECK_EQUAL(fake->bodies(id), 0);
+        }
         engine_finish(r);
         await(r, ENGINE_ON_TERMINAL);
         engine_message m;
@@ -435,7 +437,7 @@ static void waiting_for_a_turn_has_a_clock(void) {
 static void a_paused_transfer_does_not_time_out_by_reading(void) {
     load();
     engine_pool *p = pool_with(1, 0, 0, 0);
-    engine_config *c = config_with((engine_limits){.read_ms = 30}, ""), *plain = config_with((engine_limits){0}, "");
+    engine_config *c = config_with((engine_limits){.read_ms = 30}, "");
     char url[512];
     engine_request q = request_of(c, "GET", url_of(url, fresh_id(), "size=100000&piece=100"), ENGINE_STREAM);
     q.window = 100;
@@ -447,7 +449,6 @@ static void a_paused_transfer_does_not_time_out_by_reading(void) {
     CHECK_EQUAL(simple(p, other, "GET", 0, &id, "hang=2"), ENGINE_OUTCOME_TIMEOUT);
     CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_PENDING);
     engine_config_unref(other);
-    engine_config_unref(plain);
     CHECK(engine_settle(r, ENGINE_OUTCOME_CANCELLED, "c", 1, false));
     engine_record_unref(r);
     CLOSE(p, c);
@@ -535,7 +536,6 @@ static void a_dropped_pool_ends_its_work(void) {
         engine_request q = request_of(c, "GET", url_of(url, ids[i] = fresh_id(), "size=10000"), 0);
         engine_record_unref(submit(p, &q));
     }
-    /* One of its workers died before, and nobody will join that either. */
     engine_pool_abandon(p);
     engine_pool_unref(p);
     engine_config_unref(c);
@@ -713,12 +713,13 @@ static pid_t forks(void) {
         engine_fork_parent();
         return pid;
     }
-    alarm(60);
+    test_child();
     engine_fork_child();
     return 0;
 }
 
 static void a_forked_child_starts_anew(void) {
+    if (!test_may_fork()) return;
     for (int round = 0; round < 6; round++) {
         load();
         engine_pool *p = pool_with(2, 0, 2, 0);
@@ -761,8 +762,7 @@ static void a_forked_child_starts_anew(void) {
             engine_mailbox_drop(m);
             close_pool(p);
             engine_config_unref(c);
-            for (int i = 0; i < ENGINE_COUNT_END; i++)
-                if (engine_counted(i)) CHECK_EQUAL(engine_counted(i), (fprintf(stderr, "%s\n", engine_count_name(i)), 0));
+            test_check_counts();
             _exit(test_result());
         }
         /* Nothing has happened to the parent. */
@@ -780,6 +780,7 @@ static void a_forked_child_starts_anew(void) {
 }
 
 static void a_fork_beside_a_wedged_worker(void) {
+    if (!test_may_fork()) return;
     WITH_POOL(p, c);
     fake->wedge();
     char url[512];

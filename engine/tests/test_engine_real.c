@@ -118,6 +118,7 @@ static void failures(void) {
 }
 
 static void a_forked_child_and_its_parent(void) {
+    if (!test_may_fork()) return;
     load();
     port = server_start();
     engine_pool *p = pool_with(1, 0, 0, 0);
@@ -130,7 +131,7 @@ static void a_forked_child_and_its_parent(void) {
     engine_fork_prepare();
     pid_t pid = fork();
     if (!pid) {
-        alarm(60);
+        test_child();
         engine_fork_child();
         CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_FORKED);
         engine_request q = request_of(c, "GET", url_of(url, id, "size=1000&kind=plain"), 0);

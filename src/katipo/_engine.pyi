@@ -7,9 +7,9 @@ call does; this stub says what it looks like from Python.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self, disjoint_base
 
-Kept = TypeVar("Kept")
+_Kept = TypeVar("_Kept")
 
 # Kinds of message, the first item of every message tuple.
 STARTED: Final[int]
@@ -137,7 +137,7 @@ class Config:
         write_timeout_ms: int = ...,
         pool_timeout_ms: int = ...,
         max_bytes: int = ...,
-    ) -> Config:
+    ) -> Self:
         """`options`: (number, value): int for long and off_t, bytes for strings and blobs, a sequence of bytes for lists.
 
         `identity`: b"" is the plain one. `max_bytes` -1: no limit. A timeout of 0 is none.
@@ -147,11 +147,12 @@ class Config:
 @final
 class Call:
     """What requests of one kind have in common: buffered both ways, no mailbox."""
-    def __new__(cls, config: Config, method: bytes, flags: int, body: bytes | None, upload_window: int) -> Call: ...
+    def __new__(cls, config: Config, method: bytes, flags: int, body: bytes | None, upload_window: int) -> Self: ...
 
+@disjoint_base
 class Pool:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         workers: int,
         multiplexing: bool,
@@ -161,7 +162,7 @@ class Pool:
         max_concurrent_streams: int,
         max_in_flight: int,
         name: bytes,
-    ) -> None:
+    ) -> Self:
         """Numbers as in katipo.Pool, 0 (for max_idle_connections -1) where there is no limit. Starts nothing."""
     def submit(
         self,
@@ -201,10 +202,12 @@ class Pool:
     def fault(self, index: int, how: int) -> bool:
         """Make worker `index`'s next poller call (1), allocation (2) or multi call (3) fail; False: no such worker runs."""
 
-class Transfer(Generic[Kept]):
+@disjoint_base
+class Transfer(Generic[_Kept]):
     """One request's record, from this side. Made empty; Pool.submit fills it."""
     def __init__(self) -> None: ...
-    def keep(self, value: Kept) -> Kept:
+    def __class_getitem__(cls, item: Any) -> type[Self]: ...
+    def keep(self, value: _Kept) -> _Kept:
         """Keep a value with the transfer, the first that is given; returns the one that is kept."""
     def done(self) -> bool: ...
     def outcome(self) -> int:
@@ -218,8 +221,8 @@ class Transfer(Generic[Kept]):
     def cancel(self) -> bool:
         """Settle as "cancelled" and drop what is queued. False: it was settled before, and nothing changed."""
     def fail(self, outcome: int, detail: bytes = ...) -> bool:
-        """Settle with another outcome, as cancel() does. On a transfer settled "ok" whose terminal is not taken yet, the outcome
-        is replaced: this is for what is found while taking (a body too large after decoding, an undecodable one)."""
+        """Settle with another outcome, as cancel() does. On a transfer settled "ok" whose terminal is not taken yet, the
+        outcome is replaced: this is for what is found while taking (a body too large after decoding, an undecodable one)."""
     def send(self, data: Buffer) -> int:
         """Copy all of `data` to the request's body, or nothing: SENT, NO_ROOM, BODY_ENDED, SETTLED, BEYOND_LENGTH."""
     def finish(self) -> None: ...
@@ -234,6 +237,7 @@ class Transfer(Generic[Kept]):
     def register(self, waiter: Waiter, mask: int) -> bool:
         """Have `waiter` woken once when a condition in `mask` holds. True: one holds already, and nothing was registered."""
 
+@disjoint_base
 class Mailbox:
     def __init__(self) -> None: ...
     def take(self) -> Taken | None:
@@ -279,7 +283,7 @@ class Waiter:
     token: Any
     owner: Any
     """None, until somebody uses it."""
-    def __init__(self, queue: WakeQueue, token: Any = ...) -> None: ...
+    def __new__(cls, queue: WakeQueue, token: Any = ...) -> Self: ...
     def cancel(self) -> bool:
         """Take the registration back. True: it had been woken already (and is in its queue no more)."""
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The binding to the engine: checks that an object is alive, calls without the GIL, converts. No policy lives here.
 
-Calls that only take an engine lock for a few instructions keep the GIL: letting go of it would cost more than they do, and no
-worker ever waits for it. Calls that wait, or copy much, release it.
+Calls that only take an engine lock for a few instructions keep the GIL: letting go of it would cost more than they do, and
+no worker ever waits for it. Calls that wait, or copy much, release it.
 """
 
 import threading
@@ -90,6 +90,8 @@ cdef int64_t _ns(timeout) except? -2:
     if timeout is None:
         return -1
     seconds = float(timeout)
+    if seconds != seconds:
+        raise ValueError("timeout: not a number")
     if seconds >= 10 * 365 * 86400:
         return LONGEST_NS
     return <int64_t>(seconds * 1e9) if seconds > 0 else 0

@@ -34,7 +34,9 @@ _FIELD: Final = re.compile(r"(^|\[)(:?[!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?=\s)(.*)$"
 _TEXT: Final = (
     # lib/cookie.c: Added cookie name="value" for domain ..., Replaced cookie ...
     (re.compile(r'(cookie \S+?)="?.*?"?( for domain |$)', re.IGNORECASE), rf"\1={HIDDEN}\2"),
-    # lib/http.c, lib/vauth: "with user 'name'" is no secret; what follows these words may be.
+    # lib/http.c: Server auth using Basic with user 'name', which may be the userinfo of a URL.
+    (re.compile(r"( with user )'.*'"), rf"\1'{HIDDEN}'"),
+    # lib/vauth: what follows these words may be a secret.
     (re.compile(r"\b(Basic|Bearer|Digest|NTLM|Negotiate) [A-Za-z0-9+/=._~-]{8,}.*"), rf"\1 {HIDDEN}"),
 )
 

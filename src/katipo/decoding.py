@@ -183,7 +183,7 @@ class _Brotli:
     __slots__ = ("_brotli", "_fed", "_input", "_more", "_surplus")
 
     def __init__(self) -> None:
-        self._brotli = cast("_BrotliDecompressor", brotli.Decompressor())  # pyright: ignore
+        self._brotli = cast("_BrotliDecompressor", brotli.Decompressor())  # pyright: ignore[reportUnknownMemberType]
         self._input = _Input()
         self._surplus = memoryview(b"")  # decoded beyond what was asked for, less than one of brotli's blocks
         self._fed = False
@@ -211,7 +211,7 @@ class _Brotli:
                 data = self._input.take()
             try:
                 out = self._brotli.process(data, output_buffer_limit=_BROTLI_OUTPUT)
-            except brotli.error as error:  # pyright: ignore
+            except brotli.error as error:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
                 raise _error("the body is not valid brotli") from error
             self._more = len(out) >= _BROTLI_OUTPUT and not self._brotli.is_finished()
             self._surplus = memoryview(out)

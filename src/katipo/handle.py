@@ -52,6 +52,7 @@ _CANCELLED: Final = _engine.OUTCOMES["cancelled"]
 _CURL: Final = _engine.OUTCOMES["curl"]
 _TOO_LARGE: Final = _engine.OUTCOMES["too_large"]
 _WORKER_DIED: Final = _engine.OUTCOMES["worker_died"]
+_POOL_CLOSED: Final = _engine.OUTCOMES["pool_closed"]
 
 _DELIVERY: Final = 16 * 1024
 """What libcurl hands over at a time (CURL_MAX_WRITE_SIZE). A chunk may overshoot its window by so much."""
@@ -64,6 +65,8 @@ _FILESIZE_EXCEEDED: Final = 63
 def failure(message: _engine.Failed, request: Request) -> Error:
     """The error of a failed transfer, a new one each time: one that is raised twice collects tracebacks."""
     _, outcome, curl_code, detail, clock, sent, proxy_failed, metrics = message
+    if outcome == _POOL_CLOSED:
+        waiting.hold_daemon()
     return error_from_outcome(
         _OUTCOMES[outcome],
         curl_code=curl_code,
@@ -279,6 +282,7 @@ class Handle:
     _flush: Callable[[], None] | None = None
     _response: Response | None = None
     _iterated: bool = False
+    _ended: bool = False  # finish_body() was called
 
     ref: Any
     """The caller's `ref`, or a unique int. Every message of the request carries it."""
@@ -418,6 +422,7 @@ class Handle:
             StreamError: the request has no `stream_body`.
         """
         self._sending().finish()
+        self._ended = True
 
     def _sending(self) -> Transfer:
         if not self._sends:
@@ -435,6 +440,8 @@ class Handle:
             )
         terminal: Any = self._transfer.terminal()
         if terminal[0] != FAILED:
+            if self._ended and self._response is None:
+                return True  # dropped: that the answer came in between is nothing that the caller has seen
             raise StreamClosed(f"the request has been answered: {self._answer.value}")
         raise failure(terminal, self._request) if self._delivery is None else self._delivery.error(terminal)
 

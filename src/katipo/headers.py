@@ -45,7 +45,7 @@ def validate_header(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes
     try:
         raw_name, raw_value = _encode(name, "name"), _encode(value, "value")
     except (TypeError, UnicodeEncodeError) as error:
-        shown = repr(name) if isinstance(name, (str, bytes)) else type(name).__name__  # pyright: ignore
+        shown = repr(name) if isinstance(name, (str, bytes)) else type(name).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
         problem = str(error) if isinstance(error, TypeError) else "text that has no UTF-8 form"
         raise BadOptions(f"headers: {shown}: {problem}") from None
     if _TOKEN.fullmatch(raw_name) is None:
@@ -186,7 +186,7 @@ class Headers(MutableMapping[str, str]):
         values = [value.decode(encoding) for value in found]
         return [part.strip() for value in values for part in value.split(",")] if split_commas else values
 
-    def update(self, headers: HeaderTypes | None = None) -> None:  # type: ignore[override]  # pyright: ignore
+    def update(self, headers: HeaderTypes | None = None) -> None:  # type: ignore[override]
         """Replace every name that `headers` has, with all its values; keep the others."""
         new = Headers(headers)._items()
         names = {lower for _, lower, _ in new}

@@ -268,6 +268,9 @@ def _plan_of(library: Library) -> _Plan:
     return plan
 
 
+_WITHOUT_BODY: Final = frozenset({b"HEAD", b"TRACE"})
+
+
 def compile_options(
     options: Mapping[str, object],
     *,
@@ -537,6 +540,9 @@ def _compiled(  # the parts of one call, meeting once
 ) -> Compiled:
     headers, body = given.get("headers"), cast("Body | None", given.get("body"))
     stream, decode, stream_body = "stream" in given, "decode" not in given, "stream_body" in given
+    if method in _WITHOUT_BODY and (body or stream_body):
+        # libcurl would drop a HEAD's without a word; RFC 9110 9.3.8 forbids a TRACE's.
+        problems.add(f"{'stream_body' if stream_body else 'body'}: {method.decode()} cannot have one")
     framing = frame(headers, body, stream_body=stream_body, method=method, problems=problems)
     own = headers is not None or (body is not None and body.is_form)
     curl = None if own else settings.plain.get((stream, decode))

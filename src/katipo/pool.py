@@ -93,6 +93,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
+    waiting.exit_has_begun()
     _engine.stop_all(_WEDGED_SECONDS)
     _log.flush()
 
@@ -440,6 +441,7 @@ class Pool:
         if answer == _engine.CLOSED:
             if mailbox is not None and engine_mailbox(mailbox).closed:
                 return BadOptions("reply_to: the mailbox is closed")
+            waiting.hold_daemon()
             return PoolClosed("the pool is closed")
         if answer == _engine.NO_MEMORY:
             return TransportError("out of memory", code="out_of_memory", request=request, request_sent=False)

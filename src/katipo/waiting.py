@@ -38,6 +38,8 @@ __all__ = [
     "after_fork_in_child",
     "block",
     "block_unless",
+    "exit_has_begun",
+    "hold_daemon",
     "pool_closed",
     "pool_opened",
     "steps",
@@ -445,6 +447,28 @@ async def _until_in_trio(trio: Any, register: Register, mask: int, watched: Watc
         return trio.lowlevel.Abort.SUCCEEDED
 
     await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+# ---------------------------------------------------------------------------------------------------- the exit
+
+_exiting = False
+_HELD_SECONDS = 2.0
+"""As long as the exit waits for a worker that is stuck. Not for ever: an exit handler may wait for the thread."""
+
+
+def exit_has_begun() -> None:
+    """From here on pools close because the interpreter ends."""
+    global _exiting
+    _exiting = True
+
+
+def hold_daemon() -> None:
+    """Keep a daemon thread that learns of a closed pool at the interpreter's end from making an error of it.
+
+    Python stops such threads where they are, without a word, once the exit handlers have run.
+    """
+    if _exiting and threading.current_thread().daemon:
+        threading.Event().wait(_HELD_SECONDS)
 
 
 # ---------------------------------------------------------------------------------------------------- cleaning up

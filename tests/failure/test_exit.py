@@ -182,13 +182,13 @@ sys.exit("the end")
 @pytest.mark.core
 def test_a_dropped_pool_warns_and_lets_go(origin: Origin) -> None:
     """A pool that was used and not closed: ResourceWarning, and its threads and connections are gone soon after."""
-    before = katipo._engine.counts()  # type: ignore[attr-defined]
+    before = katipo._engine.counts()
     pool = katipo.Pool(name="dropped")
     pool.get(f"{origin.strict_http}/count")
     with pytest.warns(ResourceWarning, match="unclosed.*dropped"):
         del pool
         gc.collect()
-    wait_until(lambda: katipo._engine.counts() == before)  # type: ignore[attr-defined]
+    wait_until(lambda: katipo._engine.counts() == before)
 
 
 def test_a_dropped_pool_that_did_nothing_does_not_warn() -> None:

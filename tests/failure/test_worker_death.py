@@ -161,6 +161,7 @@ def test_the_pool_goes_on_through_several_deaths_under_load(pool: katipo.Pool, e
             pool.async_get(endpoint("/drip", n=3), reply_to=box, **endpoint.options)
             count += 1
         kill_worker(pool, how=HOW[death % 3])
+        wait_until(lambda: pool.statistics().restarts == death + 1)  # noqa: B023  # called in this round
     answered = 0
     for _ in range(count):
         message = box.receive(HANG)

@@ -135,12 +135,12 @@ def test_the_messages_of_each_request_keep_their_order(pool: katipo.Pool, endpoi
     messages: list[Message] = []
     while sum(isinstance(message, Done) for message in messages) < 20:
         messages.append(box.receive(HANG))
-    for index, mine in collect(messages).items():
-        assert isinstance(index, int)
+    for ref, mine in collect(messages).items():
+        assert isinstance(ref, int)
         assert isinstance(mine[0], Started)
         assert isinstance(mine[-1], Done)
         chunks = mine[1:-1]
-        assert b"".join(message.data for message in chunks if isinstance(message, Chunk)) == pattern(0, 30_000 + index)
+        assert b"".join(message.data for message in chunks if isinstance(message, Chunk)) == pattern(0, 30_000 + ref)
         assert all(isinstance(message, Chunk) for message in chunks)
 
 

@@ -282,8 +282,8 @@ def test_several_workers_serve_many_hosts(make_pool: MakePool, hostile: Hostile)
     """Origins are spread over the workers, and every request finds its own server."""
     pool = make_pool(4, name="spread")
 
-    servers = [hostile(then=serve_forever(response(b"server %d" % number))) for number in range(16)]
-    handles = [(number, pool.async_get(server.url)) for _ in range(10) for number, server in enumerate(servers)]
+    servers = [hostile(then=serve_forever(response(b"server %d" % number))) for number in range(64)]
+    handles = [(number, pool.async_get(server.url)) for _ in range(3) for number, server in enumerate(servers)]
     for number, handle in handles:
         assert handle.result(30).content == b"server %d" % number
     assert pool.statistics().workers == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import time
 import zlib
@@ -468,9 +469,7 @@ def test_a_bomb_in_a_stream_stops_at_the_limit(pool: katipo.Pool, endpoint: Endp
     assert resident_bytes() - before < 32 << 20
 
 
-@pytest.mark.parametrize(
-    "body", [b"this is no gzip", zlib.compress(pattern(0, 5000), wbits=31)[:-20]], ids=["no", "cut"]
-)
+@pytest.mark.parametrize("body", [b"this is no gzip", gzip.compress(pattern(0, 5000))[:-20]], ids=["no", "cut"])
 def test_a_coded_stream_that_cannot_be_decoded_fails(pool: katipo.Pool, hostile: Hostile, body: bytes) -> None:
     """What could be decoded is delivered, then DecodingError: a cut-off coding is not an end."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)

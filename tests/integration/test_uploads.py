@@ -236,25 +236,34 @@ def test_sending_without_stream_body_is_a_stream_error(pool: katipo.Pool, endpoi
 
 
 @pytest.mark.core
-@pytest.mark.parametrize(
-    ("endpoint", "how"),
-    [("1.1", "stop"), ("1.1", "close"), ("2", "stop"), ("2", "reset"), ("3", "stop"), ("3", "reset")],
-    indirect=["endpoint"],
-)
+@pytest.mark.parametrize("how", ["stop", "close"])
 def test_an_early_413_is_delivered(pool: katipo.Pool, endpoint: Endpoint, how: str) -> None:
     """A server that answers 413 in the middle of the body and stops listening, or closes, has its answer heard."""
+    if endpoint.version == "3" and how == "close":
+        how = "reset"  # closing a QUIC connection discards what is on its way (RFC 9000 10.2)
     handle = start(pool, endpoint, "/early-413", {"how": how, "read": PIECE})
+    handle.send_body(bytes(PIECE))
+    response = handle.result(HANG)
+    assert (response.status_code, response.content) == (413, b"early")
+    with pytest.raises(katipo.StreamClosed):
+        handle.send_body(bytes(PIECE))
+
+
+@pytest.mark.core
+def test_a_sender_that_goes_on_hears_of_an_early_413(pool: katipo.Pool, endpoint: Endpoint) -> None:
+    """send_body in full swing says that the request has been answered, and the answer is there."""
+    handle = start(pool, endpoint, "/early-413", {"how": "stop", "read": PIECE})
     with pytest.raises(katipo.StreamClosed):
         send_on(handle)
     response = handle.result(HANG)
     assert (response.status_code, response.content) == (413, b"early")
 
 
-@pytest.mark.parametrize(("endpoint", "how"), [("1.1", "reset"), ("2", "close"), ("3", "close")], indirect=["endpoint"])
+@pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_connection_torn_down_after_an_early_413_is_an_answer_or_an_error(
     pool: katipo.Pool, endpoint: Endpoint, how: str
 ) -> None:
-    """A reset, and a close of a connection with frames, may overtake the answer: the sender then hears of that."""
+    """A reset may overtake the answer, and a close while data is on its way is one: the sender then hears of that."""
     handle = start(pool, endpoint, "/early-413", {"how": how, "read": PIECE})
     with pytest.raises((katipo.StreamClosed, katipo.TransportError)):
         send_on(handle)

@@ -42,7 +42,7 @@ def test_jars_are_values() -> None:
     assert jar != (LINE,)
     assert len({jar, CookieJar([LINE])}) == 1
     with pytest.raises(AttributeError):
-        jar.other = 1  # type: ignore[attr-defined]  # pyright: ignore
+        jar.other = 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_the_repr_shows_what_is_harmless_and_hides_userinfo() -> None:
 def test_parts_of_other_types_are_refused() -> None:
     """Numbers are not silently made into text."""
     with pytest.raises(TypeError, match="value must be str or bytes, not int"):
-        Headers({"a": 1})  # type: ignore[arg-type]  # pyright: ignore
+        Headers({"a": 1})  # type: ignore[arg-type]
 
 
 def test_a_valid_request_header_becomes_bytes() -> None:
@@ -215,6 +215,6 @@ def test_a_value_with_a_control_character_is_refused_without_showing_it(characte
 def test_a_value_of_another_type_is_refused() -> None:
     """The error names the header."""
     with pytest.raises(BadOptions, match="'a': header value must be str or bytes, not int"):
-        validate_header("a", 3)  # type: ignore[arg-type]  # pyright: ignore
+        validate_header("a", 3)  # type: ignore[arg-type]
     with pytest.raises(BadOptions, match="int: header name"):
-        validate_header(3, "a")  # type: ignore[arg-type]  # pyright: ignore
+        validate_header(3, "a")  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def test_the_fields_are_the_contracts() -> None:
 def test_a_message_cannot_be_changed(message: Message) -> None:
     """A message may be read by several consumers."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        message.ref = 2  # type: ignore[misc]  # pyright: ignore
+        message.ref = 2  # type: ignore[misc]
     assert not hasattr(message, "__dict__")
 
 

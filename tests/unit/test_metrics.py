@@ -47,4 +47,4 @@ def test_metrics_are_frozen_and_zero_by_default() -> None:
     """A response made by hand has metrics too."""
     assert Metrics() == Metrics.unpack(bytes(struct.calcsize(METRICS_FORMAT)))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Metrics().total_time = 1.0  # type: ignore[misc]  # pyright: ignore
+        Metrics().total_time = 1.0  # type: ignore[misc]

@@ -1031,14 +1031,29 @@ def test_config_key_tells_when_configurations_are_equal() -> None:
     assert compiled(timeout_ms=5).config_key not in (None, plain)
     assert compiled(timeout_ms=5).config_key == compiled(timeout_ms=5, ref=1).config_key
     assert compiled(decode=False).config_key not in (None, plain)
-    for options in ({"headers": {"A": "b"}}, {"body": {"a": 1}}, {"userpwd": "u:p"}, {"cacert": "/c"}, {"proxy": "h"}):
+    own: list[dict[str, Any]] = [
+        {"headers": {"A": "b"}},
+        {"body": {"a": 1}},
+        {"userpwd": "u:p"},
+        {"cacert": "/c"},
+        {"proxy": "h"},
+    ]
+    for options in own:
         assert compiled(**options).config_key is None
 
 
 def test_equal_keys_are_equal_configurations() -> None:
     """What a pool keeps under a key is what each call would have built."""
     seen: dict[Any, Any] = {}
-    for options in ({}, {"ref": 1}, {"stream": True}, {"stream": True, "ref": 2}, {"verbose": True}, {"decode": False}):
+    calls: list[dict[str, Any]] = [
+        {},
+        {"ref": 1},
+        {"stream": True},
+        {"stream": True, "ref": 2},
+        {"verbose": True},
+        {"decode": False},
+    ]
+    for options in calls:
         result = compiled(**options)
         content = (result.curl, result.identity, result.flags, result.timeout_ms, result.max_bytes)
         assert seen.setdefault(result.config_key, content) == content
@@ -1130,7 +1145,7 @@ def test_junk_raises_nothing_but_bad_options(
     try:
         result = compiled(every, blocking=blocking, method=method)
     except BadOptions as error:
-        assert error.code in ("bad_opts", "not_built_in")
+        assert error.code in ("bad_opts", "not_built_in")  # noqa: PT017 - most examples raise nothing
         return
     for number, value in result.curl:
         assert type(number) is int

@@ -44,7 +44,7 @@ def test_a_request_that_cannot_be_sent_cannot_be_made() -> None:
 
 def test_a_request_of_checked_parts_is_built_when_looked_at() -> None:
     """What the pool makes is the same as what is made by hand; a header of None is not there."""
-    request = request_from_parts("GET", "http://x", [("A", "b"), ("Accept", None)], bytearray(b"c"))  # type: ignore[list-item]  # pyright: ignore
+    request = request_from_parts("GET", "http://x", [("A", "b"), ("Accept", None)], bytearray(b"c"))  # type: ignore[list-item]
     assert request.url == "http://x/"
     assert request.content == b"c"
     assert request.headers.multi_items() == [("a", "b")]

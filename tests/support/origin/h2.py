@@ -44,6 +44,7 @@ class Http2Connection:
         self._streams: dict[int, Http2Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_stream: int | None = None
+        self._newest = 0
         # Set and replaced when a window opens or a stream goes: senders wait on it.
         self._moved = asyncio.Event()
 
@@ -96,6 +97,7 @@ class Http2Connection:
     def _start(self, event: h2.events.RequestReceived) -> None:
         if self._last_stream is not None and event.stream_id > self._last_stream:
             return  # after our GOAWAY: ignored, and the client knows
+        self._newest = event.stream_id
         pseudo = {bytes(name): bytes(value) for name, value in event.headers if name[:1] == b":"}
         path, _, query = pseudo[b":path"].partition(b"?")
         headers = [(bytes(name), bytes(value)) for name, value in event.headers if name[:1] != b":"]
@@ -149,10 +151,11 @@ class Http2Connection:
         # an error: let the reading half see the end.
         await asyncio.sleep(0)
 
-    def goaway(self, last_stream: int) -> None:
-        """Accept nothing after `last_stream`."""
+    def goaway(self) -> int:
+        """Accept nothing more; the last stream that was accepted (it runs: to name an earlier one would be a lie)."""
         if self._last_stream is None:
-            self._last_stream = last_stream
+            self._last_stream = self._newest
+        return self._last_stream
 
     def moved(self) -> None:
         """Let waiting senders look again."""
@@ -223,10 +226,10 @@ class Http2Stream(Stream):
         await self._send_reset(h2.errors.ErrorCodes.REFUSED_STREAM)
 
     async def send_goaway(self) -> None:
-        self._connection.goaway(self.stream_id)
+        last_stream = self._connection.goaway()
         # close_connection() of h2 would refuse to send the response that is still to come: the frame is written by hand,
         # GOAWAY with the last stream and NO_ERROR (RFC 9113 6.8).
-        frame = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + self.stream_id.to_bytes(4, "big") + bytes(4)
+        frame = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + last_stream.to_bytes(4, "big") + bytes(4)
         await self._connection.flush()
         self._connection.writer.write(frame)
 

@@ -58,6 +58,7 @@ class Http3Connection(QuicConnectionProtocol):
         self._streams: dict[int, Http3Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_stream: int | None = None
+        self._newest = 0
         self._moved = asyncio.Event()
         quic._write_stream_limits = self._write_stream_limits  # type: ignore[method-assign]
 
@@ -108,6 +109,7 @@ class Http3Connection(QuicConnectionProtocol):
         if self._last_stream is not None and event.stream_id > self._last_stream:
             self.quic.reset_stream(event.stream_id, ErrorCode.H3_REQUEST_REJECTED)
             return None
+        self._newest = event.stream_id
         pseudo = {name: value for name, value in event.headers if name[:1] == b":"}
         path, _, query = pseudo[b":path"].partition(b"?")
         headers = [(name, value) for name, value in event.headers if name[:1] != b":"]
@@ -131,13 +133,13 @@ class Http3Connection(QuicConnectionProtocol):
         await stream.run(self._app)
         self._streams.pop(stream.stream_id, None)
 
-    def goaway(self, last_stream: int) -> None:
-        """Send GOAWAY: nothing after `last_stream` is accepted (RFC 9114 5.2: the first stream not accepted is named)."""
+    def goaway(self) -> None:
+        """Send GOAWAY: nothing more is accepted (RFC 9114 5.2: the first stream not accepted is named)."""
         if self._last_stream is None:
-            self._last_stream = last_stream
+            self._last_stream = self._newest
             control = self.h3._local_control_stream_id
             assert control is not None
-            frame = encode_frame(FrameType.GOAWAY, encode_uint_var(last_stream + 4))
+            frame = encode_frame(FrameType.GOAWAY, encode_uint_var(self._last_stream + 4))
             self._quic.send_stream_data(control, frame)
 
     # Flow control
@@ -243,7 +245,7 @@ class Http3Stream(Stream):
         self._stop(ErrorCode.H3_REQUEST_REJECTED)
 
     async def send_goaway(self) -> None:
-        self._connection.goaway(self.stream_id)
+        self._connection.goaway()
 
     async def close_connection(self) -> None:
         await self._delivered()
