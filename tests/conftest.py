@@ -3,7 +3,7 @@
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 import pytest
@@ -19,8 +19,27 @@ from tests.support.hostile import BlackHole, Script, ScriptedServer
 from tests.support.httpbin import Httpbin, start_httpbin
 from tests.support.nginx import Nginx, start_nginx
 from tests.support.origin import Origin, start_origin
+from tests.support.processes import servers_required
 from tests.support.procs import open_descriptors
 from tests.support.proxy import HTTPProxy, SocksProxy, Tinyproxy, start_tinyproxy
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a missing server is a failure, so is whatever else keeps a test from running."""
+    report = yield
+    if report.skipped and servers_required():
+        report.outcome, report.longrepr = "failed", f"skipped, where nothing may be: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file."""
+    report = yield
+    if report.skipped and servers_required():
+        report.outcome, report.longrepr = "failed", f"skipped, where nothing may be: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

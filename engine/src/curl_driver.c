@@ -35,6 +35,7 @@ struct driver {
     bool fail_next;
     const char *error;
     int64_t now_ns;
+    int event_count; /* of the last wait */
     poller_event events[EVENTS];
 };
 
@@ -310,6 +311,7 @@ multi *driver_multi(driver *d, const char *identity, size_t size) {
     return m;
 }
 
+int driver_events(const driver *d) { return d->event_count; }
 int64_t driver_now(const driver *d) { return d->now_ns; }
 
 void driver_set_opener(multi *m, CURL *easy, opener *o) {
@@ -407,7 +409,7 @@ const char *driver_turn(driver *d, int64_t until_ns) {
     if (deadline < until_ns) until_ns = deadline;
     int64_t wait_ns = until_ns == FOREVER ? FOREVER : until_ns == 0 ? 0 : until_ns - now_ns();
     if (wait_ns < 0) wait_ns = 0;
-    int count = d->poller->kind->wait(d->poller, d->events, EVENTS, wait_ns);
+    int count = d->event_count = d->poller->kind->wait(d->poller, d->events, EVENTS, wait_ns);
     d->now_ns = now_ns();
     if (count < 0) return strerror(-count);
     for (int i = 0; i < count; i++) on_event(d, &d->events[i]);

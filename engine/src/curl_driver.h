@@ -85,6 +85,8 @@ int64_t driver_now(const driver *d);
 int64_t driver_deadline(driver *d);
 /* Wait until then, and have libcurl do what is due. 0, or a description of the fatal error. */
 const char *driver_turn(driver *d, int64_t until_ns);
+/* How many descriptors the last turn found ready. */
+int driver_events(const driver *d);
 /* The next finished transfer, or NULL. */
 CURL *driver_finished(driver *d, int *result);
 /* Set when a multi call is to fail (engine_pool_fault). */

@@ -12,7 +12,8 @@
 #include "queue.h"
 #include "record.h"
 
-/* More deaths than this in that time: the pool gives up instead of starting another worker. Both arbitrary. */
+/* So many deaths in that time: until they are longer ago, the pool gives up instead of starting another worker. Both
+ * arbitrary. */
 #define DEATHS_MOST 20
 #define DEATHS_WINDOW_NS (10 * SECOND_NS)
 /* Descriptors left to the rest of the process when connections are not limited otherwise; arbitrary. */
@@ -32,8 +33,7 @@ struct engine_pool {
     bool closed, dropped;
     int alive; /* threads that have not left their loop */
     int64_t deaths[DEATHS_MOST];
-    unsigned deaths_next;
-    bool gave_up;
+    unsigned deaths_next; /* where the next one goes: the oldest */
     waiters waiters;
     worker **workers; /* `slots` of them, NULL where none runs; references */
     worker **ended;   /* threads to join; references */
@@ -141,10 +141,8 @@ void pool_driver_options(engine_pool *p, int index, driver_options *o) {
 /* ---- accepting */
 
 static bool dies_too_often(engine_pool *p) {
-    if (p->gave_up) return true;
     int64_t oldest = p->deaths[p->deaths_next];
-    p->gave_up = oldest && now_ns() - oldest < DEATHS_WINDOW_NS;
-    return p->gave_up;
+    return oldest && now_ns() - oldest < DEATHS_WINDOW_NS;
 }
 
 /* Keep a worker whose thread is to be joined. Pool lock held; takes over the reference. */
@@ -466,7 +464,6 @@ void pools_after_fork(void) {
         p->alive = 0;
         p->deaths_next = 0;
         memset(p->deaths, 0, sizeof p->deaths);
-        p->gave_up = false;
         atomic_store(&p->in_flight, 0);
         atomic_store(&p->connections, 0);
         turns_after_fork(p->turns);

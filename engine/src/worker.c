@@ -11,6 +11,7 @@
 #include "pool.h"
 #include "transfer.h"
 
+#define BUSY_TURNS 4       /* arbitrary */
 #define SPARE_TRANSFERS 64 /* under 2 KiB each for small responses; arbitrary */
 
 struct worker {
@@ -38,6 +39,7 @@ struct worker {
     turns *turns;
     clocks clocks;
     bool alarm_failed;
+    int busy_turns;    /* in a row that found descriptors ready */
     int turns_to_look; /* for transfers that libcurl holds back in vain; 0: not */
     bool scatters; /* the pool knows that there is more than the plain identity */
     node transfers; /* all of them */
@@ -338,11 +340,17 @@ static const char *turn_once(worker *w) {
     }
     expire(w);
     if (!reap(w)) return "a multi handle failed";
-    wakes_flush();
     const char *fatal = driver_error(w->driver);
     if (fatal) return fatal;
     if (mem_failed() || w->alarm_failed) return "out of memory";
-    int64_t until = fall_asleep(w) ? clocks_first(&w->clocks) : 0;
+    /* While there is more to do at once, the wake-ups wait for it, a few turns at most: whoever is woken takes more at a
+     * time, and the two threads change places less often. */
+    bool goes_on = w->busy_turns > 0 && w->busy_turns < BUSY_TURNS;
+    if (!goes_on) {
+        wakes_flush();
+        w->busy_turns = 0;
+    }
+    int64_t until = !goes_on && fall_asleep(w) ? clocks_first(&w->clocks) : 0;
     if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) ||
         atomic_load(&w->trim) || w->turns_to_look)
         until = 0;
@@ -351,7 +359,8 @@ static const char *turn_once(worker *w) {
     if (fatal) return fatal;
     expire(w);
     if (!reap(w)) return "a multi handle failed";
-    wakes_flush();
+    w->busy_turns = driver_events(w->driver) > 0 ? w->busy_turns + 1 : 0;
+    if (!w->busy_turns) wakes_flush();
     return NULL;
 }
 
