@@ -29,7 +29,7 @@
 
 #include "../include/engine.h"
 
-#define CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 /* A doubly linked list with the head as a node: an unlinked node points to itself. */
 typedef struct node {
@@ -85,7 +85,17 @@ char *mem_copy(const void *data, size_t size); /* NUL-terminated */
 void mem_fail_next(void);                      /* this thread's next allocation fails */
 bool mem_failed(void);                         /* whether one has, since the last call */
 
-typedef enum { LOCK_REGISTRY, LOCK_POOL, LOCK_RECORD, LOCK_MAILBOX, LOCK_QUEUE, LOCK_TURNS, LOCK_COMMAND, LOCK_LOG, LOCK_BLOCKS } lock_kind;
+typedef enum {
+    LOCK_REGISTRY,
+    LOCK_POOL,
+    LOCK_RECORD,
+    LOCK_MAILBOX,
+    LOCK_QUEUE,
+    LOCK_TURNS,
+    LOCK_COMMAND,
+    LOCK_LOG,
+    LOCK_BLOCKS
+} lock_kind;
 void lock(lock_kind kind, const void *object);
 void unlock(lock_kind kind, const void *object);
 bool locks_take_all(void); /* false: another thread is about to fork, and holds them */

@@ -56,8 +56,8 @@ static config_item *new_item(engine_config *c, int option) {
     config_item *item = &c->items[c->count];
     memset(item, 0, sizeof *item);
     item->option = option;
-    c->stateful |= option == CURLOPT_HSTS || option == CURLOPT_HSTS_CTRL || option == CURLOPT_ALTSVC ||
-                   option == CURLOPT_ALTSVC_CTRL;
+    c->stateful |=
+        option == CURLOPT_HSTS || option == CURLOPT_HSTS_CTRL || option == CURLOPT_ALTSVC || option == CURLOPT_ALTSVC_CTRL;
     return item;
 }
 

@@ -185,8 +185,7 @@ static int home_of(const engine_pool *p, const engine_record *r) {
     if (p->options.workers == 1) return 0;
     unsigned hash = 2166136261u;
     for (const char *c = r->origin; *c; c++) hash = (hash ^ (unsigned char)*c) * 16777619u;
-    for (size_t i = 0; i < r->config->identity_size; i++)
-        hash = (hash ^ (unsigned char)r->config->identity[i]) * 16777619u;
+    for (size_t i = 0; i < r->config->identity_size; i++) hash = (hash ^ (unsigned char)r->config->identity[i]) * 16777619u;
     return (int)((hash ^ hash >> 16) % (unsigned)p->options.workers);
 }
 

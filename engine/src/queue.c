@@ -70,10 +70,8 @@ void *engine_queue_take(engine_queue *q, bool first) {
     lock(LOCK_QUEUE, q);
     node *l = node_pop(&q->woken);
     engine_waiter *waiter = l ? CONTAINER(l, engine_waiter, in_queue) : NULL;
-    if (waiter)
-        waiter->state = IDLE;
-    else
-        q->signalled = q->deferred = false;
+    if (waiter) waiter->state = IDLE;
+    else q->signalled = q->deferred = false;
     unlock(LOCK_QUEUE, q);
     return waiter ? waiter->owner : NULL;
 }

@@ -170,10 +170,8 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
                 c->next = NULL;
                 c->size = 0;
                 c->room = room;
-                if (last)
-                    last->next = c;
-                else
-                    r->first_chunk = c;
+                if (last) last->next = c;
+                else r->first_chunk = c;
                 r->last_chunk = last = c;
                 r->chunk_count++;
             } else {
@@ -315,10 +313,8 @@ void engine_drop_body(engine_record *r) {
 }
 
 void engine_chunk_free(void *c) {
-    if (((chunk *)c)->room == CHUNK_MOST)
-        block_free(c);
-    else
-        free(c);
+    if (((chunk *)c)->room == CHUNK_MOST) block_free(c);
+    else free(c);
 }
 
 /* ---- the way up */
@@ -330,21 +326,14 @@ engine_send_status engine_send(engine_record *r, const void *data, size_t size) 
     bool wake = false;
     for (;;) {
         lock(LOCK_RECORD, r);
-        if (outcome_of(r) != ENGINE_OUTCOME_PENDING)
-            answer = ENGINE_SETTLED;
-        else if (r->body_ended)
-            answer = ENGINE_BODY_ENDED;
-        else if (r->body_size >= 0 && r->accepted + (int64_t)size > r->body_size)
-            answer = ENGINE_BEYOND_LENGTH;
-        else if (r->waiting_up >= r->upload_window)
-            answer = ENGINE_NO_ROOM;
-        else
-            answer = ENGINE_SENT;
+        if (outcome_of(r) != ENGINE_OUTCOME_PENDING) answer = ENGINE_SETTLED;
+        else if (r->body_ended) answer = ENGINE_BODY_ENDED;
+        else if (r->body_size >= 0 && r->accepted + (int64_t)size > r->body_size) answer = ENGINE_BEYOND_LENGTH;
+        else if (r->waiting_up >= r->upload_window) answer = ENGINE_NO_ROOM;
+        else answer = ENGINE_SENT;
         if (answer == ENGINE_SENT && fresh) {
-            if (r->last_segment)
-                r->last_segment->next = fresh;
-            else
-                r->first_segment = fresh;
+            if (r->last_segment) r->last_segment->next = fresh;
+            else r->first_segment = fresh;
             r->last_segment = fresh;
             r->waiting_up += (int64_t)size;
             r->accepted += (int64_t)size;
@@ -383,10 +372,8 @@ void engine_finish(engine_record *r) {
     unlock(LOCK_RECORD, r);
     /* A body that is shorter than it said must not look complete: the request fails, and the server sees it cut off. */
     static const char detail[] = "the body was finished short of its Content-Length";
-    if (is_short)
-        engine_settle(r, ENGINE_OUTCOME_BODY_SHORT, detail, sizeof detail - 1, false);
-    else if (wake)
-        worker_command(r->worker, r, COMMAND_BODY);
+    if (is_short) engine_settle(r, ENGINE_OUTCOME_BODY_SHORT, detail, sizeof detail - 1, false);
+    else if (wake) worker_command(r->worker, r, COMMAND_BODY);
 }
 
 int64_t record_read_body(engine_record *r, char *to, size_t room) {

@@ -26,6 +26,7 @@
 typedef enum { ON_STATUS_LINE, ON_LINE, ON_END_INTERIM, ON_END_HELD, ON_END_FINAL, ON_DATA, ON_EVENT_END } transfer_event;
 
 #define NEVER PHASE_END
+/* clang-format off */
 static const unsigned char next_phase[PHASE_END][ON_EVENT_END] = {
     /*               status line  line         1xx ends     may go on    final ends   data */
     [PHASE_START] = {PHASE_BLOCK, NEVER,       NEVER,       NEVER,       NEVER,       NEVER},
@@ -33,6 +34,7 @@ static const unsigned char next_phase[PHASE_END][ON_EVENT_END] = {
     [PHASE_HELD]  = {PHASE_BLOCK, PHASE_HELD,  NEVER,       NEVER,       NEVER,       PHASE_FINAL},
     [PHASE_FINAL] = {PHASE_BLOCK, PHASE_FINAL, NEVER,       NEVER,       NEVER,       PHASE_FINAL},
 };
+/* clang-format on */
 
 static bool advance(transfer *t, transfer_event event) {
     unsigned next = next_phase[t->phase][event];
@@ -364,8 +366,8 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     forget_body_where_it_is_dropped(t);
     t->sends++;
     t->answered = t->refused = false;
-    t->stale = t->reused && !is_idempotent(t->record->method) && !was_multiplexed(t->multi, t->connection) &&
-               is_closed_by_peer(t);
+    t->stale =
+        t->reused && !is_idempotent(t->record->method) && !was_multiplexed(t->multi, t->connection) && is_closed_by_peer(t);
     listen_for_refusal(t, may_be_refused(t));
     t->sending = true;
     t->connect_ns = 0;
@@ -715,6 +717,7 @@ static bool put_back(transfer *t) {
 
 static bool send_again(transfer *t) {
     t->again = true;
+    t->finished = false;
     driver_remove(t->multi, t->easy);
     t->phase = PHASE_START;
     t->block.size = t->trailers.size = t->body.size = 0;
@@ -741,6 +744,7 @@ bool transfer_stop_waiting(transfer *t) {
 
 bool transfer_finished(transfer *t, int result, bool *again) {
     *again = false;
+    t->finished = true;
     if (engine_outcome_of(t->record) != ENGINE_OUTCOME_PENDING) return true;
     if (result == CURLE_OK && t->phase == PHASE_HELD) {
         /* It was the final one after all, without a body. */
@@ -774,10 +778,8 @@ bool transfer_finished(transfer *t, int result, bool *again) {
         fail(t, ENGINE_OUTCOME_CURL, result,
              "the request's body has to be sent again (after a redirect, a 401 or on another connection), and what was "
              "streamed is not there any more");
-    else if (t->bad_response)
-        fail(t, ENGINE_OUTCOME_CURL, 8, "the response's header blocks make no sense");
-    else
-        fail(t, ENGINE_OUTCOME_CURL, result, detail);
+    else if (t->bad_response) fail(t, ENGINE_OUTCOME_CURL, 8, "the response's header blocks make no sense");
+    else fail(t, ENGINE_OUTCOME_CURL, result, detail);
     return true;
 }
 
@@ -835,9 +837,22 @@ static void free_memory(transfer *t, bool keep) {
     engine_record_unref(r);
 }
 
+/* libcurl tells an HTTP/3 server of a cancelled stream when its pacing next lets a packet out, and nobody drives a connection
+ * without transfers: the server might never hear of it. So such a connection is closed instead, which libcurl sees through. */
+static void close_where_nobody_drives(transfer *t) {
+    if (t->finished || !t->sending || t->record->config->http_version < CURL_HTTP_VERSION_3) return;
+    const node *all = worker_transfers(t->worker);
+    for (const node *l = all->next; l != all; l = l->next) {
+        const transfer *other = CONTAINER(l, transfer, in_worker);
+        if (other != t && other->multi == t->multi && other->easy && other->connection == t->connection) return;
+    }
+    lc.curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+}
+
 void transfer_free(transfer *t) {
     worker_alarm(t->worker, &t->alarm, FOREVER);
     if (t->easy) {
+        close_where_nobody_drives(t);
         driver_remove(t->multi, t->easy);
         bool keep = t->clean && !t->saw_cookie && t->phase == PHASE_FINAL && !t->again &&
                     engine_outcome_of(t->record) == ENGINE_OUTCOME_OK;

@@ -59,6 +59,7 @@ typedef struct transfer {
     int64_t connection;      /* the last send's connection */
     long connections_before; /* NUM_CONNECTS before the last send */
     bool again;              /* sent once more by us */
+    bool finished;           /* libcurl has said how it ended */
     bool stale;              /* the connection of the last send had been closed by the server before it */
     bool clean;              /* its easy handle has learnt nothing and may serve the next transfer */
 

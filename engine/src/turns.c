@@ -189,10 +189,8 @@ void turns_leave(turns *t, ticket *k) {
         if (node_empty(&o->waiting)) node_remove(&o->starved);
     } else if (k->state == TICKET_HELD) {
         set_used(t, o, o->used - 1);
-        if (node_empty(&o->starved))
-            serve(t, o);
-        else
-            serve_without_share(t, o);
+        if (node_empty(&o->starved)) serve(t, o);
+        else serve_without_share(t, o);
         serve_starved(t);
     }
     if (k->claimed) t->claims--;

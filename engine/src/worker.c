@@ -351,8 +351,8 @@ static const char *turn_once(worker *w) {
         w->busy_turns = 0;
     }
     int64_t until = !goes_on && fall_asleep(w) ? clocks_first(&w->clocks) : 0;
-    if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) ||
-        atomic_load(&w->trim) || w->turns_to_look)
+    if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) || atomic_load(&w->trim) ||
+        w->turns_to_look)
         until = 0;
     fatal = driver_turn(w->driver, until);
     wake_up(w);

@@ -621,8 +621,12 @@ const struct curl_version *curl_version_info(int age) {
     static const char *const protocols[] = {"http", "https", NULL}, *const features[] = {"HTTP2", NULL};
     static _Thread_local struct curl_version v;
     (void)age;
-    v = (struct curl_version){.age = 11, .version = "fake", .version_num = atomic_load(&version_now),
-                              .ssl_version = "none", .protocols = protocols, .feature_names = features};
+    v = (struct curl_version){.age = 11,
+                              .version = "fake",
+                              .version_num = atomic_load(&version_now),
+                              .ssl_version = "none",
+                              .protocols = protocols,
+                              .feature_names = features};
     return &v;
 }
 

@@ -26,6 +26,8 @@ static inline uint64_t fake_hash(uint64_t hash, const void *data, uint64_t size)
 }
 #define FAKE_HASH_START UINT64_C(0xcbf29ce484222325)
 /* Byte `i` of the response to a request with `seed`. */
-static inline unsigned char fake_byte(uint64_t seed, int64_t i) { return (unsigned char)((uint64_t)i * 31 + (uint64_t)(i >> 8) + seed); }
+static inline unsigned char fake_byte(uint64_t seed, int64_t i) {
+    return (unsigned char)((uint64_t)i * 31 + (uint64_t)(i >> 8) + seed);
+}
 
 #endif

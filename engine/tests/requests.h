@@ -14,9 +14,14 @@
 #include "test.h"
 
 static inline engine_pool *pool_with(int workers, int max_total, int max_host, int max_in_flight) {
-    engine_pool_options options = {.workers = workers, .multiplexing = true, .max_total_connections = max_total,
-                                   .max_host_connections = max_host, .max_idle_connections = -1,
-                                   .max_concurrent_streams = 10, .max_in_flight = max_in_flight, .name = "test"};
+    engine_pool_options options = {.workers = workers,
+                                   .multiplexing = true,
+                                   .max_total_connections = max_total,
+                                   .max_host_connections = max_host,
+                                   .max_idle_connections = -1,
+                                   .max_concurrent_streams = 10,
+                                   .max_in_flight = max_in_flight,
+                                   .name = "test"};
     engine_pool *p = engine_pool_new(&options);
     MUST(p);
     return p;
@@ -31,8 +36,14 @@ static inline engine_config *config_with(engine_limits limits, const char *ident
 
 /* The defaults of a request, to be altered. */
 static inline engine_request request_of(engine_config *config, const char *method, const char *url, int flags) {
-    return (engine_request){.config = config, .method = method, .url = url, .origin = "http://origin", .flags = flags,
-                            .body_size = flags & ENGINE_STREAM_BODY ? -1 : 0, .window = 65536, .upload_window = 65536};
+    return (engine_request){.config = config,
+                            .method = method,
+                            .url = url,
+                            .origin = "http://origin",
+                            .flags = flags,
+                            .body_size = flags & ENGINE_STREAM_BODY ? -1 : 0,
+                            .window = 65536,
+                            .upload_window = 65536};
 }
 
 /* Wait until a record has what `mask` says. */

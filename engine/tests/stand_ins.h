@@ -37,9 +37,16 @@ static inline engine_record *record_of(int flags, int64_t window, int64_t body_s
                                        engine_mailbox *mailbox) {
     engine_limits limits = {.max_bytes = -1};
     engine_config *config = engine_config_new(&limits, "", 0);
-    engine_request request = {.config = config, .method = "GET", .url = "http://a/", .origin = "http://a", .flags = flags,
-                              .window = window, .body_size = body_size, .upload_window = upload_window,
-                              .mailbox = mailbox, .token = 42};
+    engine_request request = {.config = config,
+                              .method = "GET",
+                              .url = "http://a/",
+                              .origin = "http://a",
+                              .flags = flags,
+                              .window = window,
+                              .body_size = body_size,
+                              .upload_window = upload_window,
+                              .mailbox = mailbox,
+                              .token = 42};
     engine_record *r = record_new(&request);
     engine_config_unref(config);
     MUST(r);

@@ -48,9 +48,7 @@ static inline void stress_message(stress *s, stress_request *q, engine_message *
         CHECK(q->streamed && !q->started);
         q->started = true;
         break;
-    case ENGINE_MESSAGE_CHUNK:
-        CHECK(q->started && m->body_size);
-        break;
+    case ENGINE_MESSAGE_CHUNK: CHECK(q->started && m->body_size); break;
     case ENGINE_MESSAGE_DONE:
         CHECK(q->started && q->streamed);
         q->ended = true;
@@ -62,8 +60,7 @@ static inline void stress_message(stress *s, stress_request *q, engine_message *
     default: q->ended = true;
     }
     if (m->kind == ENGINE_MESSAGE_CHUNK || m->kind == ENGINE_MESSAGE_RESPONDED) {
-        if (q->echoes)
-            q->hash_down = fake_hash(q->hash_down, m->body, m->body_size);
+        if (q->echoes) q->hash_down = fake_hash(q->hash_down, m->body, m->body_size);
         else
             for (size_t i = 0; i < m->body_size; i++)
                 MUST((unsigned char)m->body[i] == fake_byte(q->seed, q->got + (int64_t)i));

@@ -130,7 +130,8 @@ int main(int argc, char **argv) {
         fflush(stdout);
         test_cases[i].run();
         test_check_counts();
-        printf(": %s (%lld ms)\n", atomic_load(&failures) == before ? "ok" : "FAILED", (long long)((now_ns() - began) / MS_NS));
+        printf(": %s (%lld ms)\n", atomic_load(&failures) == before ? "ok" : "FAILED",
+               (long long)((now_ns() - began) / MS_NS));
         fflush(stdout);
     }
     return test_result();

@@ -104,11 +104,16 @@ static void the_final_block_alone_counts(void) {
         int flags, status;
         bool redirected;
     } rows[] = {
-        {"pre=r&size=10", ENGINE_FOLLOW, 200, true},      {"pre=cr&size=0", ENGINE_FOLLOW, 200, true},
-        {"pre=rr&status=302&size=5", ENGINE_FOLLOW, 302, true}, {"status=302&size=0", ENGINE_FOLLOW, 302, false},
-        {"status=302&size=5", 0, 302, false},             {"pre=a&size=10", ENGINE_MAY_RETRY_AUTH, 200, false},
-        {"status=401&size=3", ENGINE_MAY_RETRY_AUTH, 401, false}, {"status=421&size=0", 0, 421, false},
-        {"status=204", 0, 204, false},                    {"v=2&size=10&trailers=1", 0, 200, false},
+        {"pre=r&size=10", ENGINE_FOLLOW, 200, true},
+        {"pre=cr&size=0", ENGINE_FOLLOW, 200, true},
+        {"pre=rr&status=302&size=5", ENGINE_FOLLOW, 302, true},
+        {"status=302&size=0", ENGINE_FOLLOW, 302, false},
+        {"status=302&size=5", 0, 302, false},
+        {"pre=a&size=10", ENGINE_MAY_RETRY_AUTH, 200, false},
+        {"status=401&size=3", ENGINE_MAY_RETRY_AUTH, 401, false},
+        {"status=421&size=0", 0, 421, false},
+        {"status=204", 0, 204, false},
+        {"v=2&size=10&trailers=1", 0, 200, false},
         {"cookie=1&size=3", 0, 200, false},
     };
     load();
@@ -117,8 +122,7 @@ static void the_final_block_alone_counts(void) {
         for (int streamed = 0; streamed < 2; streamed++) {
             engine_config *c = config_with((engine_limits){.flags = rows[i].flags}, "");
             char url[512], value[64];
-            engine_request q =
-                request_of(c, "GET", url_of(url, fresh_id(), rows[i].words), streamed ? ENGINE_STREAM : 0);
+            engine_request q = request_of(c, "GET", url_of(url, fresh_id(), rows[i].words), streamed ? ENGINE_STREAM : 0);
             engine_record *r = submit(p, &q);
             await(r, ENGINE_ON_TERMINAL);
             CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_OK);
@@ -184,9 +188,9 @@ static void an_upload(void) {
         bool known = round % 2, duplex = round % 3 == 0;
         int64_t total = 1 + test_below(&random, 50000), sent = 0;
         int id = fresh_id();
-        engine_request q = request_of(c, round % 4 < 2 ? "POST" : "PUT",
-                                      url_of(url, id, duplex ? "early=1&size=5000" : "size=10"),
-                                      ENGINE_STREAM_BODY | ENGINE_STREAM);
+        engine_request q =
+            request_of(c, round % 4 < 2 ? "POST" : "PUT", url_of(url, id, duplex ? "early=1&size=5000" : "size=10"),
+                       ENGINE_STREAM_BODY | ENGINE_STREAM);
         q.body_size = known ? total : -1;
         q.upload_window = 4096;
         engine_record *r = submit(p, &q);
@@ -330,8 +334,8 @@ static void a_request_is_sent_again_only_if_that_is_safe(void) {
         int version, outcome, sends;
     } rows[] = {
         {"POST", 1, ENGINE_OUTCOME_LOST, 1}, /* the first: on the connection with the id 0 */
-        {"PATCH", 1, ENGINE_OUTCOME_LOST, 1}, {"GET", 1, ENGINE_OUTCOME_OK, 2},    {"PUT", 1, ENGINE_OUTCOME_OK, 2},
-        {"POST", 1, ENGINE_OUTCOME_LOST, 1},  {"GET", 2, ENGINE_OUTCOME_OK, 2},    {"DELETE", 2, ENGINE_OUTCOME_OK, 2},
+        {"PATCH", 1, ENGINE_OUTCOME_LOST, 1}, {"GET", 1, ENGINE_OUTCOME_OK, 2}, {"PUT", 1, ENGINE_OUTCOME_OK, 2},
+        {"POST", 1, ENGINE_OUTCOME_LOST, 1},  {"GET", 2, ENGINE_OUTCOME_OK, 2}, {"DELETE", 2, ENGINE_OUTCOME_OK, 2},
         {"POST", 2, ENGINE_OUTCOME_CURL, 1},
     };
     WITH_POOL(p, c);
@@ -369,9 +373,12 @@ static void clocks_run_out(void) {
         const char *words;
         int clock;
     } rows[] = {
-        {{.total_ms = 20}, "hang=2", ENGINE_CLOCK_TOTAL},   {{.total_ms = 20}, "hang=0", ENGINE_CLOCK_TOTAL},
-        {{.connect_ms = 20}, "hang=0", ENGINE_CLOCK_CONNECT}, {{.connect_ms = 20}, "hang=1", ENGINE_CLOCK_CONNECT},
-        {{.read_ms = 20}, "hang=2", ENGINE_CLOCK_READ},     {{.read_ms = 20}, "hang=3", ENGINE_CLOCK_READ},
+        {{.total_ms = 20}, "hang=2", ENGINE_CLOCK_TOTAL},
+        {{.total_ms = 20}, "hang=0", ENGINE_CLOCK_TOTAL},
+        {{.connect_ms = 20}, "hang=0", ENGINE_CLOCK_CONNECT},
+        {{.connect_ms = 20}, "hang=1", ENGINE_CLOCK_CONNECT},
+        {{.read_ms = 20}, "hang=2", ENGINE_CLOCK_READ},
+        {{.read_ms = 20}, "hang=3", ENGINE_CLOCK_READ},
         {{.read_ms = 20}, "hang=4&size=100000", ENGINE_CLOCK_READ},
         {{.connect_ms = 60000, .read_ms = 60000, .total_ms = 30, .pool_ms = 60000}, "hang=4&size=9", ENGINE_CLOCK_TOTAL},
     };
@@ -869,8 +876,13 @@ static void everything_at_once(void) {
     load();
     int rounds = test_option("rounds") ? atoi(test_option("rounds")) : 3;
     for (int round = 0; round < rounds; round++) {
-        stress s = {.url_of = fake_url, .check = check_fake, .kills = round % 3 == 1, .stops = round % 3 == 2,
-                    .requests = 400, .round = round, .id_of = fresh_id};
+        stress s = {.url_of = fake_url,
+                    .check = check_fake,
+                    .kills = round % 3 == 1,
+                    .stops = round % 3 == 2,
+                    .requests = 400,
+                    .round = round,
+                    .id_of = fresh_id};
         stress_run(&s);
         while (fake->live()) test_yield();
     }
@@ -882,8 +894,7 @@ CASES(CASE(a_buffered_response), CASE(the_final_block_alone_counts), CASE(a_stre
       CASE(failures_are_told), CASE(a_response_that_is_too_large), CASE(a_request_is_sent_again_only_if_that_is_safe),
       CASE(clocks_run_out), CASE(the_write_clock), CASE(waiting_for_a_turn_has_a_clock),
       CASE(a_paused_transfer_does_not_time_out_by_reading), CASE(limits_on_connections), CASE(overload_and_close),
-      CASE(a_closed_mailbox_is_refused), CASE(a_dropped_pool_ends_its_work),
-      CASE(a_pool_that_lost_a_worker_may_be_dropped), CASE(a_worker_dies_and_another_takes_over),
-      CASE(a_pool_gives_up_in_the_end), CASE(a_wedged_worker_is_left_behind), CASE(many_identities), CASE(verbose_lines),
-      CASE(stopping_all_pools), CASE(a_forked_child_starts_anew), CASE(a_fork_beside_a_wedged_worker),
-      CASE(forks_of_two_threads), CASE(everything_at_once))
+      CASE(a_closed_mailbox_is_refused), CASE(a_dropped_pool_ends_its_work), CASE(a_pool_that_lost_a_worker_may_be_dropped),
+      CASE(a_worker_dies_and_another_takes_over), CASE(a_pool_gives_up_in_the_end), CASE(a_wedged_worker_is_left_behind),
+      CASE(many_identities), CASE(verbose_lines), CASE(stopping_all_pools), CASE(a_forked_child_starts_anew),
+      CASE(a_fork_beside_a_wedged_worker), CASE(forks_of_two_threads), CASE(everything_at_once))

@@ -53,7 +53,7 @@ static void options_are_known(void) {
 static void single_requests(void) {
     load();
     static const char *const words[] = {"size=100000&kind=plain", "size=100000&kind=chunked", "size=0&kind=plain",
-                                        "size=100000&kind=close", "size=300&kind=early", "size=3000000&kind=plain"};
+                                        "size=100000&kind=close", "size=300&kind=early",      "size=3000000&kind=plain"};
     port = server_start();
     engine_pool *p = pool_with(1, 0, 0, 0);
     engine_config *c = plain_config((engine_limits){0});
@@ -178,8 +178,14 @@ static void everything_at_once(void) {
     port = server_start();
     int rounds = test_option("rounds") ? atoi(test_option("rounds")) : 3;
     for (int round = 0; round < rounds; round++) {
-        stress s = {.url_of = real_url, .check = check_real, .kills = round % 3 == 1, .stops = round % 3 == 2,
-                    .requests = 300, .round = round, .id_of = fresh_id, .config_of = plain_config};
+        stress s = {.url_of = real_url,
+                    .check = check_real,
+                    .kills = round % 3 == 1,
+                    .stops = round % 3 == 2,
+                    .requests = 300,
+                    .round = round,
+                    .id_of = fresh_id,
+                    .config_of = plain_config};
         stress_run(&s);
     }
     server_stop();

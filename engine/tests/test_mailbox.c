@@ -307,8 +307,7 @@ static void *produces(void *argument) {
             engine_record *r = x->c->records[i];
             if (piece == 0) start(r);
             if (piece == PIECES) end_with(r, test_below(&random, 2) ? ENGINE_OUTCOME_OK : ENGINE_OUTCOME_CURL);
-            else if (engine_outcome_of(r) == ENGINE_OUTCOME_PENDING)
-                record_append(r, (const char *)&piece, sizeof piece);
+            else if (engine_outcome_of(r) == ENGINE_OUTCOME_PENDING) record_append(r, (const char *)&piece, sizeof piece);
         }
     return NULL;
 }

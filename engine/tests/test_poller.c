@@ -214,15 +214,18 @@ static void leaves_no_descriptor(void) {
         kind = &poller_##name; \
         case_(); \
     }
+/* clang-format off */
 #define EACH(X, name) \
-    X(name, readiness) X(name, removal) X(name, wrong_before_is_repaired) X(name, end_of_the_other_side) \
-    X(name, many_descriptors_none_starves) X(name, wake_up_is_no_event) X(name, wakes_from_another_thread) \
-    X(name, fails_when_told) X(name, leaves_no_descriptor)
+    X(name, readiness) \
+    X(name, removal) X(name, wrong_before_is_repaired) X(name, end_of_the_other_side) \
+        X(name, many_descriptors_none_starves) X(name, wake_up_is_no_event) X(name, wakes_from_another_thread) \
+            X(name, fails_when_told) X(name, leaves_no_descriptor)
+/* clang-format on */
 #define ENTRY(name, case_) {#name "_" #case_, name##_##case_},
 EACH(WITH, poll)
 #ifdef __linux__
 EACH(WITH, epoll)
-CASES(EACH(ENTRY, poll) EACH(ENTRY, epoll) {"chosen_by_environment", chosen_by_environment})
+CASES(EACH(ENTRY, poll) EACH(ENTRY, epoll){"chosen_by_environment", chosen_by_environment})
 #else
-CASES(EACH(ENTRY, poll) {"chosen_by_environment", chosen_by_environment})
+CASES(EACH(ENTRY, poll){"chosen_by_environment", chosen_by_environment})
 #endif

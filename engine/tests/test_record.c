@@ -244,8 +244,8 @@ static void bytes_arrive_as_sent(void) {
 static void the_limit_on_bytes_holds(void) {
     engine_limits limits = {.max_bytes = 10};
     engine_config *config = engine_config_new(&limits, "", 0);
-    engine_request request = {.config = config, .method = "GET", .url = "u", .origin = "o", .flags = ENGINE_STREAM,
-                              .window = -1};
+    engine_request request = {
+        .config = config, .method = "GET", .url = "u", .origin = "o", .flags = ENGINE_STREAM, .window = -1};
     engine_record *r = record_new(&request);
     engine_config_unref(config);
     start(r);
@@ -275,8 +275,13 @@ static void no_memory_for_a_record(void) {
     for (int i = 0; i < 5; i++) {
         engine_limits limits = {0};
         engine_config *config = engine_config_new(&limits, "", 0);
-        engine_request request = {.config = config, .method = "PUT", .url = "u", .origin = "o", .flags = ENGINE_HAS_BODY,
-                                  .body = "abc", .body_size = 3};
+        engine_request request = {.config = config,
+                                  .method = "PUT",
+                                  .url = "u",
+                                  .origin = "o",
+                                  .flags = ENGINE_HAS_BODY,
+                                  .body = "abc",
+                                  .body_size = 3};
         if (!i) mem_fail_next();
         engine_record *r = record_new(&request);
         CHECK((r == NULL) == (i == 0));
@@ -751,12 +756,10 @@ CASES({"outcome_is_set_once", outcome_is_set_once}, {"a_cancel_is_told_to_the_wo
       {"window_holds_and_never_sticks", window_holds_and_never_sticks},
       {"manual_credit_is_the_callers", manual_credit_is_the_callers},
       {"sends_while_there_is_room", sends_while_there_is_room},
-      {"finish_wakes_a_paused_upload", finish_wakes_a_paused_upload},
-      {"declared_length_is_kept", declared_length_is_kept}, {"a_short_body_fails", a_short_body_fails},
-      {"a_short_body_never_looks_ended", a_short_body_never_looks_ended},
+      {"finish_wakes_a_paused_upload", finish_wakes_a_paused_upload}, {"declared_length_is_kept", declared_length_is_kept},
+      {"a_short_body_fails", a_short_body_fails}, {"a_short_body_never_looks_ended", a_short_body_never_looks_ended},
       {"pieces_of_many_senders_stay_whole", pieces_of_many_senders_stay_whole},
       {"waiters_hear_what_they_asked_for", waiters_hear_what_they_asked_for},
       {"every_end_wakes_everybody", every_end_wakes_everybody}, {"abandoned_requests", abandoned_requests},
       {"an_abandoned_exchange_runs_out", an_abandoned_exchange_runs_out},
-      {"abandoned_short_of_its_length", abandoned_short_of_its_length},
-      {"a_forked_childs_record", a_forked_childs_record})
+      {"abandoned_short_of_its_length", abandoned_short_of_its_length}, {"a_forked_childs_record", a_forked_childs_record})
