@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import katipo
+from katipo import _engine
 from tests.support.pattern import pattern
 from tests.support.procs import run_python
 from tests.support.waiting import wait_until
@@ -182,13 +183,13 @@ sys.exit("the end")
 @pytest.mark.core
 def test_a_dropped_pool_warns_and_lets_go(origin: Origin) -> None:
     """A pool that was used and not closed: ResourceWarning, and its threads and connections are gone soon after."""
-    before = katipo._engine.counts()
+    before = _engine.counts()
     pool = katipo.Pool(name="dropped")
     pool.get(f"{origin.strict_http}/count")
     with pytest.warns(ResourceWarning, match="unclosed.*dropped"):
         del pool
         gc.collect()
-    wait_until(lambda: katipo._engine.counts() == before)
+    wait_until(lambda: _engine.counts() == before)
 
 
 def test_a_dropped_pool_that_did_nothing_does_not_warn() -> None:

@@ -241,22 +241,18 @@ async def test_a_cancelled_areceive_loses_nothing(pool: katipo.Pool, endpoint: E
         while True:
             seen.append((await box.areceive()).ref)
 
-    origin.open_gate(gate, None)
-    async with asyncio.timeout(HANG) if hasattr(asyncio, "timeout") else _no_timeout():
+    async def until_all_are_seen() -> None:
         while len(seen) < 50:
             tasks = [asyncio.ensure_future(consume()) for _ in range(4)]
             await asyncio.sleep(0.001)  # any moment will do
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    origin.open_gate(gate, None)
+    await asyncio.wait_for(until_all_are_seen(), HANG)
     assert sorted(seen, key=str) == sorted(range(50), key=str)
     assert len(box) == 0
-
-
-class _no_timeout:  # noqa: N801
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 async def test_a_cancelled_consumer_passes_its_wake_up_on(

@@ -18,7 +18,7 @@ from tests.support.procs import resident_bytes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.conftest import Hostile
     from tests.support.endpoints import Endpoint
@@ -32,7 +32,7 @@ SWALLOWED = 40 << 20
 
 
 def stream(
-    pool: katipo.Pool, endpoint: Endpoint, path: str, query: dict[str, object] | None = None, **options: Any
+    pool: katipo.Pool, endpoint: Endpoint, path: str, query: Mapping[str, object] | None = None, **options: Any
 ) -> katipo.Handle:
     """A GET with a streamed response."""
     return pool.async_get(endpoint(path, **(query or {})), stream=True, **endpoint.options, **options)

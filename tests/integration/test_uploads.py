@@ -15,7 +15,7 @@ from tests.support.pattern import pattern
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.conftest import Hostile
     from tests.support.endpoints import Endpoint
@@ -34,7 +34,7 @@ def sha256(data: bytes) -> str:
 
 
 def start(
-    pool: katipo.Pool, endpoint: Endpoint, path: str, query: dict[str, object] | None = None, **options: Any
+    pool: katipo.Pool, endpoint: Endpoint, path: str, query: Mapping[str, object] | None = None, **options: Any
 ) -> katipo.Handle:
     """A request with a streamed body: POST, unless `method` says otherwise."""
     method = options.pop("method", "POST")
