@@ -338,9 +338,15 @@ int driver_add(multi *m, CURL *easy) {
     return code;
 }
 
-static void trim(multi *m) {
+void driver_trim_one(multi *m) {
     if (m->sockets && lc.version_num >= CLEARS_CONNECTIONS)
         lc.curl_multi_setopt(m->handle, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
+}
+
+int driver_sockets(const driver *d) {
+    int count = 0;
+    for (const node *l = d->multis.next; l != &d->multis; l = l->next) count += CONTAINER(l, multi, in_driver)->sockets;
+    return count;
 }
 
 bool driver_trims(void) { return lc.version_num >= CLEARS_CONNECTIONS; }
@@ -349,7 +355,7 @@ int driver_remove(multi *m, CURL *easy) {
     m->running--;
     m->dirty = true;
     int code = lc.curl_multi_remove_handle(m->handle, easy);
-    if (m->driver->options.max_idle == 0) trim(m);
+    if (m->driver->options.max_idle == 0) driver_trim_one(m);
     return code;
 }
 
@@ -362,7 +368,7 @@ int driver_kick(multi *m) {
 
 void driver_trim(driver *d) {
     for (node *l = d->multis.next; l != &d->multis; l = l->next) {
-        trim(CONTAINER(l, multi, in_driver));
+        driver_trim_one(CONTAINER(l, multi, in_driver));
     }
 }
 

@@ -68,6 +68,9 @@ CURL *driver_take_spare(multi *m, const engine_config *config);
 int driver_kick(multi *m);
 /* Close the idle connections of every identity, as far as this libcurl can (from 8.16 on). */
 void driver_trim(driver *d);
+void driver_trim_one(multi *m);
+/* Sockets that are open, idle ones included. */
+int driver_sockets(const driver *d);
 /* Whether this libcurl can. */
 bool driver_trims(void);
 /* Where a transfer hears that a socket is being opened for it: connecting has begun. */

@@ -534,6 +534,7 @@ bool transfer_start(transfer *t) {
         count_down(ENGINE_COUNT_EASIES);
         return false;
     }
+    if (c->http_version >= CURL_HTTP_VERSION_3) worker_speaks_quic(t->worker);
     t->entered_ns = driver_now(t->multi->driver);
     transfer_arm(t);
     return true;
@@ -838,22 +839,23 @@ static void free_memory(transfer *t, bool keep) {
 }
 
 /* libcurl tells an HTTP/3 server of a cancelled stream when its pacing next lets a packet out, and nobody drives a connection
- * without transfers: the server might never hear of it. So such a connection is closed instead, which libcurl sees through. */
-static void close_where_nobody_drives(transfer *t) {
-    if (t->finished || !t->sending || t->record->config->http_version < CURL_HTTP_VERSION_3) return;
+ * without transfers: the server might never hear of it. So such a connection is closed, which libcurl sees through. */
+static bool nobody_drives(const transfer *t) {
+    if (t->finished || !t->sending || t->record->config->http_version < CURL_HTTP_VERSION_3) return false;
     const node *all = worker_transfers(t->worker);
     for (const node *l = all->next; l != all; l = l->next) {
         const transfer *other = CONTAINER(l, transfer, in_worker);
-        if (other != t && other->multi == t->multi && other->easy && other->connection == t->connection) return;
+        if (other != t && other->multi == t->multi && other->easy && other->connection == t->connection) return false;
     }
-    lc.curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+    return true;
 }
 
 void transfer_free(transfer *t) {
     worker_alarm(t->worker, &t->alarm, FOREVER);
     if (t->easy) {
-        close_where_nobody_drives(t);
+        bool close = nobody_drives(t);
         driver_remove(t->multi, t->easy);
+        if (close) worker_close_idle(t->worker, t->multi);
         bool keep = t->clean && !t->saw_cookie && t->phase == PHASE_FINAL && !t->again &&
                     engine_outcome_of(t->record) == ENGINE_OUTCOME_OK;
         if (keep) {

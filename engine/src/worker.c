@@ -11,6 +11,7 @@
 #include "pool.h"
 #include "transfer.h"
 
+#define LEAVE_NS (100 * MS_NS) /* arbitrary; on a loopback it takes one */
 #define BUSY_TURNS 4       /* arbitrary */
 #define SPARE_TRANSFERS 64 /* under 2 KiB each for small responses; arbitrary */
 
@@ -39,6 +40,8 @@ struct worker {
     turns *turns;
     clocks clocks;
     bool alarm_failed;
+    bool stopping;     /* its last transfers go */
+    bool quic;         /* it has had QUIC connections */
     int busy_turns;    /* in a row that found descriptors ready */
     int turns_to_look; /* for transfers that libcurl holds back in vain; 0: not */
     bool scatters; /* the pool knows that there is more than the plain identity */
@@ -149,6 +152,12 @@ static void let_go(worker *w, engine_record *r) {
     if (r->transfer) transfer_free(r->transfer);
     if (held) engine_record_unref(r);
 }
+
+void worker_close_idle(worker *w, multi *m) {
+    if (!w->stopping) driver_trim_one(m);
+}
+
+void worker_speaks_quic(worker *w) { w->quic = true; }
 
 node *worker_transfers(worker *w) { return &w->transfers; }
 transfer *worker_spare(worker *w) { return w->spare_count ? w->spares[--w->spare_count] : NULL; }
@@ -381,6 +390,7 @@ static void settle_all(worker *w, int outcome, const char *detail) {
         record_settle(r, &end);
     }
     wakes_flush();
+    w->stopping = true;
     while (!node_empty(&w->records)) let_go(w, CONTAINER(w->records.next, engine_record, in_worker));
 }
 
@@ -393,6 +403,16 @@ static void set_name(const worker *w) {
 #else
     (void)w;
 #endif
+}
+
+/* A QUIC server learns of the end by a packet that libcurl sends when its pacing allows, and only while it is driven. Plain
+ * connections need no such care: the system closes them. */
+static void take_leave(worker *w) {
+    int64_t until = now_ns() + LEAVE_NS;
+    if (!w->quic) return;
+    driver_trim(w->driver);
+    while (driver_sockets(w->driver) && now_ns() < until)
+        if (driver_turn(w->driver, until)) return;
 }
 
 static void *run(void *argument) {
@@ -414,6 +434,7 @@ static void *run(void *argument) {
         settle_all(w, ENGINE_OUTCOME_WORKER_DIED, detail);
     } else {
         settle_all(w, ENGINE_OUTCOME_POOL_CLOSED, "the pool was closed");
+        take_leave(w);
     }
     driver_free(w->driver);
     w->driver = NULL;

@@ -47,6 +47,10 @@ driver *worker_driver(worker *w);
 turns *worker_turns(worker *w);
 struct transfer;
 node *worker_transfers(worker *w);
+/* Close the idle connections of a multi handle, unless all go soon anyway. */
+void worker_close_idle(worker *w, multi *m);
+/* There may be QUIC connections, which take a moment to close. */
+void worker_speaks_quic(worker *w);
 /* Transfers that have ended, their memory kept for the next. worker_spare: NULL where there is none. */
 struct transfer *worker_spare(worker *w);
 bool worker_keep_spare(worker *w, struct transfer *t);
