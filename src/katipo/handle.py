@@ -44,7 +44,16 @@ from .url import URL, effective_url
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["Answer", "Delivery", "Handle", "Transfer", "failure"]
+__all__ = [
+    "Answer",
+    "Delivery",
+    "Handle",
+    "MessageIterator",
+    "Transfer",
+    "block_for_room",
+    "failure",
+    "send_now",
+]
 
 _OUTCOMES: Final = {number: name for name, number in _engine.OUTCOMES.items()}
 _CLOCKS: Final = {number: name for name, number in _engine.CLOCKS.items()}
@@ -493,6 +502,18 @@ class Handle:
         self._transfer.cancel()
 
 
+def block_for_room(handle: Handle) -> None:
+    """Block the calling thread until more of the request's body can be sent, or the request has ended."""
+    transfer = handle._transfer  # pyright: ignore[reportPrivateUsage]
+    waiting.block(transfer.register, ON_ROOM | ON_TERMINAL, None, transfer)
+
+
+def send_now(handle: Handle, data: Buffer) -> bool:
+    """As `send_body`, without waiting; False: there is no room, and nothing was taken."""
+    transfer = handle._sending()  # pyright: ignore[reportPrivateUsage]
+    return handle._accepted(transfer.send(data))  # pyright: ignore[reportPrivateUsage]
+
+
 class MessageIterator:
     """The messages of a streamed response, for one consumer. It keeps the handle, so that the request goes on."""
 
@@ -527,6 +548,23 @@ class MessageIterator:
         while (message := self._take()) is None:
             await waiting.until(transfer.register, ON_NEWS, transfer)
         return self._checked(message)
+
+    def poll(self) -> Started | Chunk | Done | None:
+        """The next message if it is there; None: not yet. Not to be asked after the last one."""
+        message = self._take()
+        return None if message is None else self._checked(message)
+
+    def block(self, timeout: float | None, *, room: bool = False) -> bool:
+        """Block the calling thread until there may be a message, or (`room`) room for more of the request's body.
+
+        False: `timeout` seconds were over first.
+        """
+        transfer = self._transfer
+        return waiting.block(transfer.register, ON_NEWS | ON_ROOM if room else ON_NEWS, timeout, transfer)
+
+    async def until(self, timeout: float | None) -> bool:
+        """As block(), waiting in the running event loop."""
+        return await waiting.until_or_timeout(self._transfer.register, ON_NEWS, timeout)
 
     def _take(self) -> Message | None:
         """The next message; None: wait for news."""

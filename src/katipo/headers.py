@@ -265,6 +265,21 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({as_dict if len(as_dict) == len(shown) else shown!r})"
 
 
+def snapshot(headers: Headers) -> list[_Item]:
+    """What `is_unchanged` compares with."""
+    return list(headers._items())  # pyright: ignore[reportPrivateUsage]
+
+
+def is_unchanged(headers: Headers, since: list[_Item]) -> bool:
+    """Whether the fields are those of a snapshot. Asked for every request: it compares references."""
+    return headers._list == since  # pyright: ignore[reportPrivateUsage]
+
+
+def received_block(headers: Headers) -> bytes:
+    """The block that Headers.from_block() was given; b"" once it has been parsed."""
+    return headers._block or b""  # pyright: ignore[reportPrivateUsage]
+
+
 def _utf8_or_latin1(whole: bytes) -> str:
     try:
         whole.decode("utf-8")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 
 from ._compat import Buffer
@@ -35,7 +36,7 @@ from ._option_table import (
 )
 from ._pool_options import PoolOptions, check_pool_options
 from ._proxy import add_proxy
-from ._request_headers import Body, Framing, frame
+from ._request_headers import Body, Framing, checked_headers, frame
 from ._version import __version__
 from .cookies import CookieJar, cookie_lines
 
@@ -48,8 +49,11 @@ __all__ = [
     "Library",
     "PoolOptions",
     "RequestOptions",
+    "Settings",
     "check_pool_options",
     "compile_options",
+    "compile_request",
+    "compile_settings",
 ]
 
 # ------------------------------------------------------------------------------------------------ what callers may pass
@@ -155,6 +159,17 @@ class Settings:
         self.http10: bool = given.get("http_version") == "1.0"
         self.plain: dict[tuple[bool, bool], list[Setting]] = {}
         """By (stream, decode): all of it, where the caller gave no headers and no form."""
+
+    def with_limits(self, clocks: Mapping[str, int], max_bytes: int) -> Settings:
+        """The same for libcurl, with other clocks (options of those names, milliseconds) and bound (-1: none)."""
+        new = copy(self)
+        new.connect_timeout_ms = clocks["connecttimeout_ms"]
+        new.timeout_ms = clocks["timeout_ms"]
+        new.read_timeout_ms = clocks["read_timeout_ms"]
+        new.write_timeout_ms = clocks["write_timeout_ms"]
+        new.pool_timeout_ms = clocks["pool_timeout_ms"]
+        new.max_bytes = max_bytes
+        return new
 
 
 class Compiled:
@@ -399,7 +414,56 @@ def _check_combinations(given: Mapping[str, Any], wrong: set[str], problems: Pro
         problems.add(f'http_auth: "{auth}" requires username or userpwd')
 
 
-def _settle(plan: _Plan, given: Mapping[str, Any], problems: Problems) -> Settings:
+def compile_settings(options: Mapping[str, object], *, library: Library) -> Settings:
+    """What many requests of a client have in common: every option but `headers`, `body`, and how bodies travel.
+
+    libcurl's own cookies stay off: the client keeps cookies. Raises BadOptions as compile_options does.
+    """
+    problems = Problems()
+    given, wrong = _given(options, False, False, None, problems)
+    _check_combinations(given, wrong, problems)
+    settings = _settle(_plan_of(library), given, problems, own_cookies=False)
+    problems.raise_if_any()
+    return settings
+
+
+def compile_request(
+    settings: Settings,
+    *,
+    method: bytes,
+    library: Library,
+    headers: Iterable[tuple[bytes, bytes | None]],
+    body: bytes | None = None,
+    stream: bool = False,
+    decode: bool = True,
+    stream_body: bool = False,
+    stream_window: int = WINDOW,
+) -> Compiled:
+    """One request of a client: `settings`, and what differs. Raises BadOptions as compile_options does."""
+    problems = Problems()
+    given: dict[str, Any] = {}
+    try:
+        checked = checked_headers(headers)
+    except Refused as refused:
+        problems.refuse("headers", refused)
+        checked = None
+    if checked is not None:
+        given["headers"] = checked
+    if body is not None:
+        given["body"] = Body(body, False)
+    if stream:
+        given["stream"] = True
+        given["stream_window"] = stream_window
+    if not decode:
+        given["decode"] = False
+    if stream_body:
+        given["stream_body"] = True
+    compiled = _compiled(_plan_of(library), settings, None, given, method, problems)
+    problems.raise_if_any()
+    return compiled
+
+
+def _settle(plan: _Plan, given: Mapping[str, Any], problems: Problems, *, own_cookies: bool = True) -> Settings:
     """All that makes a configuration, but for the headers."""
     library = plan.library
     assembly = Assembly(library, problems)
@@ -424,7 +488,8 @@ def _settle(plan: _Plan, given: Mapping[str, Any], problems: Problems) -> Settin
                 identity=option.identity,
             )
     _settle_auth(assembly, given)
-    assembly.set("COOKIEFILE", b"")  # reads no file: it turns libcurl's cookies on, for the response's cookiejar
+    if own_cookies:
+        assembly.set("COOKIEFILE", b"")  # reads no file: it turns libcurl's cookies on, for the response's cookiejar
     if "cookiejar" in given:
         lines = cookie_lines(given["cookiejar"])
         for line in lines:

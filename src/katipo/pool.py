@@ -32,7 +32,16 @@ from .request import Request, check_method, request_from_parts
 from .response import Response
 from .url import URL, prepare
 
-__all__ = ["Pool", "PoolStatistics", "engine_fault", "loaded_library"]
+__all__ = [
+    "Pool",
+    "PoolStatistics",
+    "Prepared",
+    "engine_fault",
+    "loaded_library",
+    "prepare_request",
+    "start_plain",
+    "start_request",
+]
 
 _WEDGED_SECONDS: Final = 2.0
 """How long close and exit wait for a worker that does not come out of libcurl."""
@@ -121,16 +130,17 @@ def _config_of(compiled: Compiled) -> _engine.Config:
         raise BadOptions(str(error)) from None
 
 
-class _Kept:
+class Prepared:
     """A call's options, compiled, for the calls that repeat them."""
 
-    __slots__ = ("call", "compiled", "config", "method")
+    __slots__ = ("call", "compiled", "config", "headers", "method")
 
     def __init__(self, method: bytes, compiled: Compiled, config: _engine.Config) -> None:
         self.method = method.decode("ascii")
         self.compiled = compiled
         self.config = config
-        usual = not (compiled.stream or compiled.stream_body or compiled.reply_to or compiled.headers)
+        self.headers = compiled.headers or None
+        usual = not (compiled.stream or compiled.stream_body or compiled.reply_to)
         self.call: _engine.Call | None = None
         """None: not one of the usual requests, which take the short way."""
         if usual and compiled.ref is None and "verbose" not in compiled.flags:
@@ -228,7 +238,7 @@ class Pool:
         self._workers = workers
         self._engine = _engine.Pool(**options)
         self._configs: dict[Hashable, _engine.Config] = {}
-        self._kept: dict[Hashable, _Kept] = {}
+        self._kept: dict[Hashable, Prepared] = {}
         waiting.pool_opened(self)
 
     def __repr__(self) -> str:
@@ -352,7 +362,7 @@ class Pool:
                 self._configs[key] = config
         return config
 
-    def _kept_for(self, method: bytes, options: Mapping[str, object], blocking: bool) -> _Kept:
+    def _kept_for(self, method: bytes, options: Mapping[str, object], blocking: bool) -> Prepared:
         """The options of a call, checked and compiled; those that programs repeat from call to call are kept."""
         key: Hashable = method
         if options:
@@ -371,27 +381,35 @@ class Pool:
             self._kept[key] = kept
         return kept
 
-    def _fresh(self, method: bytes, options: Mapping[str, object], blocking: bool) -> _Kept:
+    def _fresh(self, method: bytes, options: Mapping[str, object], blocking: bool) -> Prepared:
         compiled = self._compile(method, options, blocking)
-        return _Kept(method, compiled, self._config_of(compiled))
+        return Prepared(method, compiled, self._config_of(compiled))
 
     def _submit(self, method: bytes, url: str | URL, options: Mapping[str, object], blocking: bool) -> Handle:
         kept = (self._kept.get(method) if not options else None) or self._kept_for(method, options, blocking)
-        if kept.call is not None:
-            # The short way: one call into the engine, and a Request only for who looks at it.
-            token = next(_tokens)
-            transfer = Transfer()
-            answer = self._engine.start(transfer, kept.call, url, token)
-            if answer == ACCEPTED:
-                return Handle(self, transfer, (kept.method, url, None, kept.compiled.body), token)
-            if answer != NOT_PLAIN:
-                raise self._refused(answer, request_from_parts(kept.method, url, None, kept.compiled.body), None)
-        return self._submit_any(kept, method, url)
+        return self._start(kept, url)
 
-    def _submit_any(self, kept: _Kept, method: bytes, url: str | URL) -> Handle:
+    def _start(self, kept: Prepared, url: str | URL) -> Handle:
+        handle = None if kept.call is None else self._start_plain(kept, kept.call, url)
+        return self._submit_any(kept, url, None) if handle is None else handle
+
+    def _start_plain(self, kept: Prepared, call: _engine.Call, url: str | URL) -> Handle | None:
+        """The short way: one call into the engine, and a Request only for who looks at it. None: not a plain URL."""
+        token = next(_tokens)
+        transfer = Transfer()
+        answer = self._engine.start(transfer, call, url, token)
+        if answer == ACCEPTED:
+            return Handle(self, transfer, (kept.method, url, kept.headers, kept.compiled.body), token)
+        if answer == NOT_PLAIN:
+            return None
+        raise self._refused(answer, request_from_parts(kept.method, url, kept.headers, kept.compiled.body), None)
+
+    def _submit_any(self, kept: Prepared, url: str | URL, request: Request | None) -> Handle:
+        """`request`: as its messages and errors are to show it; None: made of the call."""
         compiled = kept.compiled
         prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
-        request = request_from_parts(kept.method, url, compiled.headers, compiled.body)
+        if request is None:
+            request = request_from_parts(kept.method, url, compiled.headers, compiled.body)
         token = next(_tokens)
         ref = token if compiled.ref is None else compiled.ref
         flush = self._verbose() if "verbose" in compiled.flags else None
@@ -409,7 +427,7 @@ class Pool:
             answer = self._engine.submit(
                 transfer,
                 kept.config,
-                method,
+                kept.method.encode("ascii"),
                 prepared,
                 origin,
                 _flags_of(compiled),
@@ -533,6 +551,25 @@ def _checked_drain(drain: object) -> float | None:
     if isinstance(drain, bool) or not isinstance(drain, (int, float)) or not drain >= 0:
         raise BadOptions("drain: must be a number of seconds, 0 or more")
     return None if math.isinf(drain) else float(drain)
+
+
+# What the clients call: requests whose options they have compiled themselves.
+
+
+def prepare_request(pool: Pool, method: bytes, compiled: Compiled) -> Prepared:
+    """What a client's request comes to in this pool; for as many requests as repeat it."""
+    return Prepared(method, compiled, pool._config_of(compiled))  # pyright: ignore[reportPrivateUsage]
+
+
+def start_plain(pool: Pool, prepared: Prepared, url: str) -> Handle | None:
+    """Send it to `url`, if that is a URL with nothing to be looked at first: None if not. Raises as the pool's calls do."""
+    call = prepared.call
+    return None if call is None else pool._start_plain(prepared, call, url)  # pyright: ignore[reportPrivateUsage]
+
+
+def start_request(pool: Pool, prepared: Prepared, request: Request) -> Handle:
+    """Send it to the request's URL; the request itself is what messages and errors show."""
+    return pool._submit_any(prepared, request.url, request)  # pyright: ignore[reportPrivateUsage]
 
 
 def engine_fault(pool: Pool, index: int | None, how: str) -> bool:

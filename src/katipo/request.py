@@ -52,8 +52,9 @@ class Request:
     Raises BadOptions for a method, InvalidURL and UnsupportedProtocol for a URL that cannot be sent.
     """
 
-    __slots__ = ("_content", "_headers", "_method", "_url")
+    __slots__ = ("_content", "_headers", "_method", "_streamed", "_url")
     _method: str
+    _streamed: bool
     _url: URL | str
     _headers: Headers | HeaderTypes | None
     _content: Buffer | None
@@ -70,6 +71,7 @@ class Request:
         self._url = url if isinstance(url, URL) else URL(url)
         self._headers = Headers(headers)
         self._content = content.encode("utf-8") if isinstance(content, str) else _copied(content)
+        self._streamed = False
 
     @classmethod
     def _trusted(
@@ -84,6 +86,14 @@ class Request:
         self._url = url
         self._headers = headers
         self._content = content
+        self._streamed = False
+        return self
+
+    @classmethod
+    def _of_client(cls, method: str, url: URL, headers: Headers, content: bytes | None, has_body: bool) -> Request:
+        """A client's request, with headers of its own for hooks and auth flows to change."""
+        self = cls._trusted(method, url, headers.copy(), content)
+        self._streamed = has_body and content is None
         return self
 
     @property
@@ -112,15 +122,24 @@ class Request:
             self._content = _copied(self._content)
         return self._content
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether there is a body that `content` does not have: it comes from a file or an iterable."""
+        return self._streamed
+
     def __repr__(self) -> str:
         return f"<Request({self._method!r}, {self.url.redacted()!r})>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self._method, str(self._url), self.headers, self.content)
+        return _restore, (type(self), self._method, str(self._url), self.headers, self.content, self._streamed)
 
 
-def _restore(cls: type[Request], method: str, url: str, headers: Headers, content: bytes | None) -> Request:
-    return cls._trusted(method, url, headers, content)  # pyright: ignore[reportPrivateUsage]
+def _restore(
+    cls: type[Request], method: str, url: str, headers: Headers, content: bytes | None, streamed: bool
+) -> Request:
+    self = cls._trusted(method, url, headers, content)  # pyright: ignore[reportPrivateUsage]
+    self._streamed = streamed  # pyright: ignore[reportPrivateUsage]
+    return self
 
 
 def _copied(content: Buffer | None) -> bytes | None:
@@ -139,3 +158,6 @@ RequestParts: TypeAlias = tuple[str, str | URL, HeaderTypes | None, Buffer | Non
 
 request_from_parts: Final = Request._trusted  # pyright: ignore[reportPrivateUsage]
 """Request._trusted, for the pool."""
+
+client_request: Final = Request._of_client  # pyright: ignore[reportPrivateUsage]
+"""Request._of_client, for the clients."""

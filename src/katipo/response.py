@@ -324,11 +324,21 @@ class Response:
         self._trailers = trailers
         self._metrics = metrics
 
-    def _adopt(self, *, history: list[Response], default_encoding: str = "utf-8") -> None:
+    def _adopt(self, *, history: list[Response] | None = None, default_encoding: str = "utf-8") -> None:
         """Make a pool's response a client's: with its history, without a cookiejar."""
-        self._history = history
         self._cookiejar = None
-        self._default_encoding = default_encoding
+        if history:
+            self._history = history
+        if default_encoding != "utf-8":
+            self._default_encoding = default_encoding
+
+
+def sets_cookies(response: Response) -> bool:
+    """Whether a response of the engine may have a Set-Cookie field. Asked of every response: nothing is parsed."""
+    headers = response._headers  # pyright: ignore[reportPrivateUsage]
+    if headers is None:
+        return b"set-cookie" in response._block.lower()  # pyright: ignore[reportPrivateUsage]
+    return "set-cookie" in headers
 
 
 # What the pool and the clients call.

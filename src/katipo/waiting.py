@@ -22,9 +22,10 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import _engine
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Interrupt",
+    "Job",
     "Register",
     "Watched",
     "after_fork_in_child",
@@ -40,6 +42,7 @@ __all__ = [
     "block_unless",
     "exit_has_begun",
     "hold_daemon",
+    "in_thread",
     "pool_closed",
     "pool_opened",
     "steps",
@@ -52,6 +55,7 @@ Register = Callable[[_engine.Waiter, int], bool]
 
 
 FOREVER: Final = float("inf")
+_T = TypeVar("_T")
 
 
 class Watched(Protocol):
@@ -358,6 +362,70 @@ async def until_or_timeout(register: Register, mask: int, timeout: float | None)
     except asyncio.TimeoutError:
         return False
     return True
+
+
+# ---------------------------------------------------------------------------------------------------- beside the caller
+
+
+class Job:
+    """A coroutine that runs beside its caller, in the caller's event loop, until it ends or is stopped.
+
+    It must not raise. Obligation: stop it, and wait for that, before what it uses is gone.
+    """
+
+    __slots__ = ("_ended", "_scope", "_task")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        trio = in_trio()
+        if trio is None:
+            import asyncio
+
+            self._task: asyncio.Task[None] = asyncio.ensure_future(coroutine)
+            self._scope: Any = None
+            return
+        self._scope = trio.CancelScope()
+        self._ended: Any = trio.Event()
+        # Not a nursery's: the caller's `async with` block may end in another order, and must raise what it raises.
+        trio.lowlevel.spawn_system_task(self._in_trio, coroutine, context=copy_context())
+
+    async def _in_trio(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            with self._scope:
+                await coroutine
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Cancel it, and wait until it has ended, even if the caller is cancelled meanwhile."""
+        if self._scope is not None:
+            import trio
+
+            self._scope.cancel()
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+            return
+        import asyncio
+
+        self._task.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        while not self._task.done():
+            try:
+                await asyncio.wait((self._task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+
+async def in_thread(function: Callable[..., _T], *args: Any) -> _T:
+    """Run a function that may block in a thread of the event loop's, and wait for it."""
+    trio = in_trio()
+    if trio is not None:
+        result: _T = await trio.to_thread.run_sync(function, *args)
+        return result
+    import asyncio
+
+    return await asyncio.to_thread(function, *args)
 
 
 # ---------------------------------------------------------------------------------------------------- trio

@@ -1,0 +1,207 @@
+"""Responses that are read as they come, in two faces over one implementation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final, TypeVar
+
+from ._face import run
+from ._incoming import Incoming, as_lines, as_text, in_pieces
+from .errors import StreamClosed, StreamConsumed
+from .headers import received_block
+from .messages import Done, Started
+from .request import Request
+from .response import Response
+
+__all__ = ["AsyncStreamingResponse", "StreamingResponse", "drain", "incoming_of", "streamed"]
+
+_T = TypeVar("_T", bound="_Streamed")
+_P = TypeVar("_P")
+
+_SMALL: Final = 64 * 1024
+"""A body that is read to its end rather than cut off, to keep the connection. Arbitrary."""
+
+
+class _Streamed(Response):
+    """What both faces have: a response whose headers are known and whose body is still to come.
+
+    `content`, `text`, `json()`, `metrics`, `trailers` and `elapsed` raise ResponseNotRead until it has been read.
+    """
+
+    _incoming: Incoming
+    _consumed: bool = False
+    _closed: bool = False
+
+    @property
+    def is_stream_consumed(self) -> bool:
+        """Whether the body has been read, or begun to be read."""
+        return self._consumed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body has ended, or the response was closed before."""
+        return self._closed or self._incoming.ended
+
+    def _ended(self, done: Done) -> None:
+        self._trailers = done.trailers
+        self._metrics = done.metrics
+
+    def _claim(self) -> None:
+        if self._consumed:
+            raise StreamConsumed("the body has been read, or begun to be read, already")
+        if self._closed:
+            raise StreamClosed("the response was closed before its body was read")
+        self._consumed = True
+
+    def _bytes(self, chunk_size: int | None) -> Callable[[], Awaitable[bytes | None]]:
+        if self._content is not None:  # read before, by an event hook: it can be read again
+            return in_pieces(_once(self._content), chunk_size)
+        self._claim()
+        return in_pieces(self._incoming.decoded, chunk_size)
+
+    def _raw(self, chunk_size: int | None) -> Callable[[], Awaitable[bytes | None]]:
+        self._claim()
+        return in_pieces(self._incoming.raw, chunk_size)
+
+    def _texts(self, chunk_size: int | None) -> Callable[[], Awaitable[str | None]]:
+        return as_text(self._bytes(chunk_size), self.encoding)
+
+    def _lines(self) -> Callable[[], Awaitable[str | None]]:
+        return as_lines(self._texts(None))
+
+    async def _read(self) -> bytes:
+        if self._content is None:
+            self._claim()
+            pieces: list[bytes] = []
+            while (piece := await self._incoming.decoded()) is not None:
+                pieces.append(piece)
+            self._content = b"".join(pieces)
+        return self._content
+
+    async def _close(self) -> None:
+        self._closed = True
+        await self._incoming.close()
+
+
+def _once(content: bytes) -> Callable[[], Awaitable[bytes | None]]:
+    left = [content] if content else []
+
+    async def piece() -> bytes | None:
+        return left.pop() if left else None
+
+    return piece
+
+
+def _iterate(source: Callable[[], Awaitable[_P | None]]) -> Iterator[_P]:
+    while (item := run(source())) is not None:  # type: ignore[arg-type]
+        yield item
+
+
+async def _aiterate(source: Callable[[], Awaitable[_P | None]]) -> AsyncIterator[_P]:
+    while (item := await source()) is not None:
+        yield item
+
+
+class StreamingResponse(_Streamed):
+    """A blocking client's streamed response: `with client.stream("GET", url) as response`.
+
+    The body can be read once: by `iter_raw`, `iter_bytes`, `iter_text`, `iter_lines` or `read`. Each raises the request's
+    own error in place of what is missing, StreamConsumed when it has been read already, StreamClosed after `close`.
+    """
+
+    def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The body as it was sent, still encoded; in pieces of `chunk_size` bytes, or as they come."""
+        return _iterate(self._raw(chunk_size))
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The body, decoded; in pieces of `chunk_size` bytes, or as they come."""
+        return _iterate(self._bytes(chunk_size))
+
+    def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
+        """The body as text, in `encoding`; of pieces of `chunk_size` bytes, or as they come."""
+        return _iterate(self._texts(chunk_size))
+
+    def iter_lines(self) -> Iterator[str]:
+        """The body's lines, without their ends (LF, CR LF or CR)."""
+        return _iterate(self._lines())
+
+    def read(self) -> bytes:
+        """Read the body to its end; `content`, `text` and `json()` have it from then on."""
+        return run(self._read())
+
+    def close(self) -> None:
+        """Cancel what is still in flight: the rest of the body is not downloaded. Idempotent."""
+        run(self._close())
+
+
+class AsyncStreamingResponse(_Streamed):
+    """An asynchronous client's streamed response: `async with client.stream("GET", url) as response`.
+
+    The body can be read once: by `aiter_raw`, `aiter_bytes`, `aiter_text`, `aiter_lines` or `aread`. Each raises as
+    StreamingResponse's do.
+    """
+
+    def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The body as it was sent, still encoded; in pieces of `chunk_size` bytes, or as they come."""
+        return _aiterate(self._raw(chunk_size))
+
+    def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The body, decoded; in pieces of `chunk_size` bytes, or as they come."""
+        return _aiterate(self._bytes(chunk_size))
+
+    def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """The body as text, in `encoding`; of pieces of `chunk_size` bytes, or as they come."""
+        return _aiterate(self._texts(chunk_size))
+
+    def aiter_lines(self) -> AsyncIterator[str]:
+        """The body's lines, without their ends (LF, CR LF or CR)."""
+        return _aiterate(self._lines())
+
+    async def aread(self) -> bytes:
+        """Read the body to its end; `content`, `text` and `json()` have it from then on."""
+        return await self._read()
+
+    async def aclose(self) -> None:
+        """Cancel what is still in flight: the rest of the body is not downloaded. Idempotent."""
+        await self._close()
+
+
+# For the shared code of the clients.
+
+
+def streamed(cls: type[_T], started: Started, request: Request, incoming: Incoming, *, decode: bool) -> _T:
+    """The response whose headers have come."""
+    block = received_block(started.headers)
+    response: _T = cls._from_engine(request, started.status_code, block, None, None, None, None, None)
+    response._url = started.url  # pyright: ignore[reportPrivateUsage]
+    response._incoming = incoming  # pyright: ignore[reportPrivateUsage]
+    incoming.expect(response.headers, decode=decode, on_done=response._ended)  # pyright: ignore[reportPrivateUsage]
+    return response
+
+
+def incoming_of(response: Response) -> Incoming | None:
+    """Where the rest of the body comes from; None for a response that was read."""
+    return response._incoming if isinstance(response, _Streamed) else None  # pyright: ignore[reportPrivateUsage]
+
+
+async def read_whole(response: Response) -> None:
+    """Read a response to its end, if it has not been."""
+    if isinstance(response, _Streamed):
+        await response._read()  # pyright: ignore[reportPrivateUsage]
+
+
+async def drain(response: Response) -> None:
+    """Be done with a response that is not the caller's last: read a small body, which keeps the connection, else cancel."""
+    if not isinstance(response, _Streamed) or response.is_closed:
+        return
+    length = response.headers.get("content-length", "0" if response.status_code == 304 else "")
+    if length.isdigit() and int(length) <= _SMALL:
+        await response._read()  # pyright: ignore[reportPrivateUsage]
+    else:
+        await response._close()  # pyright: ignore[reportPrivateUsage]
+
+
+async def dismiss(response: Response) -> None:
+    """Close a response that nobody will get."""
+    if isinstance(response, _Streamed):
+        await response._close()  # pyright: ignore[reportPrivateUsage]
