@@ -107,9 +107,7 @@ def delete(url: str | URL, **options: Unpack[OneOffOptions]) -> Response:
 
 
 @contextmanager
-def stream(
-    method: str, url: str | URL, **options: Unpack[OneOffOptions]
-) -> Generator[StreamingResponse, None, None]:
+def stream(method: str, url: str | URL, **options: Unpack[OneOffOptions]) -> Generator[StreamingResponse, None, None]:
     """Send one request, and read its response as it comes, as Client.stream does."""
     client, rest = _split(options)
     with client, client.stream(method, url, **rest) as response:

@@ -39,14 +39,11 @@ FileType: TypeAlias = (
 )
 Files: TypeAlias = "Mapping[str, FileType] | Sequence[tuple[str, FileType]]"
 FormValue: TypeAlias = "str | bytes | int | float | None"
-Data: TypeAlias = (
-    "Mapping[str, FormValue | Sequence[FormValue]] | Iterable[tuple[str, FormValue | Sequence[FormValue]]] | str | Buffer"
-)
+FormField: TypeAlias = "FormValue | Sequence[FormValue]"
+Data: TypeAlias = "Mapping[str, FormField] | Iterable[tuple[str, FormField]] | str | Buffer"
 CookieTypes: TypeAlias = "Cookies | Mapping[str, str] | Iterable[tuple[str, str]]"
 AuthTypes: TypeAlias = "Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]"
-TimeoutTypes: TypeAlias = (
-    "Timeout | float | tuple[float | None, float | None, float | None, float | None]"
-)
+TimeoutTypes: TypeAlias = "Timeout | float | tuple[float | None, float | None, float | None, float | None]"
 CertTypes: TypeAlias = (
     "str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[str]]"
     " | tuple[str | os.PathLike[str], str | os.PathLike[str], str | bytes]"
@@ -145,7 +142,19 @@ _MEANT: Final = {
 """What users of requests, of aiohttp and of the pool write."""
 
 _OF_THE_CLIENT: Final = frozenset(
-    ("base_url", "cert", "http1", "http2", "http3", "limits", "tls", "trust_env", "verify", "max_redirects", "event_hooks")
+    (
+        "base_url",
+        "cert",
+        "http1",
+        "http2",
+        "http3",
+        "limits",
+        "tls",
+        "trust_env",
+        "verify",
+        "max_redirects",
+        "event_hooks",
+    )
 )
 
 

@@ -13,7 +13,7 @@ from . import waiting
 from ._compat import Buffer
 from .errors import BadOptions
 from .handle import Handle, MessageIterator
-from .messages import Chunk, Done, Started
+from .messages import Chunk, Done, Informational, Started
 from .response import Response
 
 __all__ = ["BLOCKING", "LOOP", "Face", "run"]
@@ -33,7 +33,7 @@ class Face(Protocol):
 
     async def message(
         self, messages: MessageIterator, timeout: float | None = None
-    ) -> Started | Chunk | Done | None:
+    ) -> Informational | Started | Chunk | Done | None:
         """A streamed response's next message; None: `timeout` seconds were over first."""
         ...
 
@@ -64,7 +64,7 @@ class _Blocking:
 
     async def message(
         self, messages: MessageIterator, timeout: float | None = None
-    ) -> Started | Chunk | Done | None:
+    ) -> Informational | Started | Chunk | Done | None:
         while (message := messages.poll()) is None:
             if not messages.block(timeout):
                 return None
@@ -99,7 +99,7 @@ class _Loop:
 
     async def message(
         self, messages: MessageIterator, timeout: float | None = None
-    ) -> Started | Chunk | Done | None:
+    ) -> Informational | Started | Chunk | Done | None:
         if timeout is None:
             return await messages.__anext__()
         while (message := messages.poll()) is None:

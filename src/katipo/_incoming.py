@@ -50,9 +50,7 @@ class Incoming:
         "_upload",
     )
 
-    def __init__(
-        self, face: Face, handle: Handle, request: Request, upload: Upload | None, *, limit: int = -1
-    ) -> None:
+    def __init__(self, face: Face, handle: Handle, request: Request, upload: Upload | None, *, limit: int = -1) -> None:
         """`limit`: of the bytes delivered; -1: none."""
         self._face = face
         self._handle = handle

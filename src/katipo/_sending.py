@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ._ask import Ask, redirected
 from ._content import BytesBody, FileBody, StreamBody
+from ._incoming import Incoming
 from ._upload import Upload, respond
 from .cookie_store import merged_header
-from .errors import Error, StreamConsumed, StreamError, TooManyRedirects
+from .errors import Error, StreamConsumed, TooManyRedirects
 from .handle import Handle, send_file
 from .headers import Headers
 from .pool import Prepared, start_request
 from .request import Request
 from .response import Response, adopt_response, sets_cookies
 from .streaming import AsyncStreamingResponse, StreamingResponse, dismiss, drain, read_whole, streamed
-from ._incoming import Incoming
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -216,7 +216,7 @@ async def _finished(session: Session, response: Response, history: list[Response
 class Duplex:
     """A request whose body and whose response are both open. Shared by both faces' exchanges."""
 
-    __slots__ = ("_ask", "_session", "_flow", "_handle", "_incoming", "_request", "_response")
+    __slots__ = ("_ask", "_flow", "_handle", "_incoming", "_request", "_response", "_session")
 
     def __init__(self, session: Session, ask: Ask) -> None:
         self._session = session

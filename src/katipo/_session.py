@@ -20,7 +20,7 @@ from ._environment import Proxies
 from ._face import Face
 from ._option_table import OPTIONS
 from ._version import __version__
-from .auth import Auth, BasicAuth, as_auth
+from .auth import BasicAuth, as_auth
 from .config import Limits, Timeout, as_timeout, tls_options
 from .cookie_store import Cookies
 from .decoding import accept_encoding
@@ -280,9 +280,7 @@ class Session:
             raise PoolClosed("the client is closed")
         get = options.get
         ask = Ask()
-        body = build_content(
-            content=get("content"), data=get("data"), files=get("files"), json=get("json")
-        )
+        body = build_content(content=get("content"), data=get("data"), files=get("files"), json=get("json"))
         if body is not None and body.is_async and not self.face.is_async:
             raise BadOptions("content: an async iterable requires AsyncClient")
         ask.body = body
@@ -295,9 +293,8 @@ class Session:
             full = full.copy_with(userinfo="")
         ask.url, ask.auth = full, auth
         ask.headers, ask.unsent = merged_headers(self.headers, get("headers") or {}, self._unsent)
-        if body is not None:
-            if body.content_type is not None and "content-type" not in ask.headers:
-                ask.headers["Content-Type"] = body.content_type
+        if body is not None and body.content_type is not None and "content-type" not in ask.headers:
+            ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
         ask.cookies = {} if own is None else own_cookies(own)
         ask.proxy = get("proxy")

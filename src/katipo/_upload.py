@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from ._content import StreamBody
 from ._face import Face
-from .errors import Error, LocalProtocolError, StreamClosed
+from .errors import Error, LocalProtocolError
 from .handle import Handle, block_for_room, send_now
 from .response import Response
 from .waiting import Job
@@ -85,11 +85,10 @@ class Upload:
 
     def _is_outcome(self, error: BaseException) -> bool:
         """Whether sending failed because the request has ended: its outcome says the rest."""
-        if isinstance(error, StreamClosed) or (isinstance(error, Error) and not isinstance(error, LocalProtocolError)):
-            if self._handle.done():
-                self.active = False
-                return True
-        return False
+        if not isinstance(error, Error) or isinstance(error, LocalProtocolError) or not self._handle.done():
+            return False
+        self.active = False
+        return True
 
     def _abort(self, error: BaseException) -> None:
         self.error = error

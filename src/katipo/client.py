@@ -56,12 +56,12 @@ class Exchange:
 class Client(ClientBase):
     """An HTTP client: connections, cookies, and what all of its requests have in common. Any number of threads may use it.
 
-    `base_url`: what relative URLs are relative to. `headers`, `params`, `cookies`: sent with every request. `auth`: (user,
-    password), or an Auth. `timeout`: seconds, or a Timeout; None: none. `limits`: on connections. `verify`: False, or a path to
-    CAs. `cert`: a client certificate: path, (cert, key) or (cert, key, password). `tls`: TLS. `proxy`: a URL; None: the
-    environment's if `trust_env`; "": direct. `http1`, `http2`, `http3`: which versions may be spoken; `http3` beside the
-    others races HTTP/3 against TCP. `event_hooks`: functions by event: "request" (Request), "response" (Response),
-    "informational" (Request, status, Headers of a 1xx). `default_encoding`: of texts whose charset is not named.
+    `base_url`: what relative URLs are relative to. `headers`, `params`, `cookies`: sent with every request. `auth`:
+    (user, password), or an Auth. `timeout`: seconds, or a Timeout; None: none. `limits`: on connections. `verify`: False,
+    or a path to CAs. `cert`: a client certificate: path, (cert, key) or (cert, key, password). `tls`: a TLS. `proxy`: a
+    URL; None: the environment's if `trust_env`; "": direct. `http1`, `http2`, `http3`: which versions may be spoken;
+    `http3` beside the others races HTTP/3 against TCP. `event_hooks`: functions by event: "request" (Request), "response"
+    (Response), "informational" (Request, status, Headers of a 1xx). `default_encoding`: of texts that name no charset.
     `max_response_bytes`: of what is delivered of one response. `workers`: native threads. `pool`: a Pool to share, which
     stays open. `curl_options`: further libcurl options by name.
 
@@ -136,7 +136,9 @@ class Client(ClientBase):
         for. Raises as `request` does.
         """
         check_names(options, REQUEST_NAMES, "stream()")
-        response = cast("StreamingResponse", run(send(self._session, self._session.ask(method, url, options, stream=True))))
+        response = cast(
+            "StreamingResponse", run(send(self._session, self._session.ask(method, url, options, stream=True)))
+        )
         try:
             yield response
         finally:

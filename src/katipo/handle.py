@@ -551,7 +551,7 @@ class MessageIterator:
             await waiting.until(transfer.register, ON_NEWS, transfer)
         return self._checked(message)
 
-    def poll(self) -> Started | Chunk | Done | None:
+    def poll(self) -> Informational | Started | Chunk | Done | None:
         """The next message if it is there; None: not yet. Not to be asked after the last one."""
         message = self._take()
         return None if message is None else self._checked(message)

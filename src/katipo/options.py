@@ -440,8 +440,8 @@ def compile_request(
     body: bytes | None = None,
     stream: bool = False,
     decode: bool = True,
+    informational: bool = False,
     stream_body: bool = False,
-    stream_window: int = WINDOW,
 ) -> Compiled:
     """One request of a client: `settings`, and what differs. Raises BadOptions as compile_options does."""
     problems = Problems()
@@ -457,7 +457,8 @@ def compile_request(
         given["body"] = Body(body, False)
     if stream:
         given["stream"] = True
-        given["stream_window"] = stream_window
+    if informational:
+        given["informational"] = True
     if not decode:
         given["decode"] = False
     if stream_body:
