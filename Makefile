@@ -91,6 +91,7 @@ types: $(VENV)/.katipo $(VENV)/.group-test $(VENV)/.group-types $(VENV)/.bench
 bench: $(VENV)/.katipo $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.startup
 
 clean:
 	rm -rf build-c build-asan build-tsan .mypy_cache .ruff_cache .pytest_cache .coverage

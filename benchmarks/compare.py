@@ -18,7 +18,7 @@ from benchmarks.measure import Figures, Order
 from benchmarks.scenarios import SCENARIOS, Effort, Scenario
 
 _FULL, _QUICK = Effort(seconds=1.5, size=512 << 20), Effort(seconds=0.5, size=128 << 20)
-_BASES = ("wreq", "katipo")
+_BASES = ("wreq", "katipo-pool")
 
 
 class ClientProcess:

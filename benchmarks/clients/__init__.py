@@ -17,13 +17,14 @@ Pause = Callable[[int], Awaitable[None]]
 """Awaited after each chunk of a download, with the number of bytes so far: a consumer that takes its time."""
 
 NAMES = {
-    "katipo": "katipo_pool",
-    "wreq": "wreq_client",
-    "pycurl": "pycurl_multi",
-    "aiohttp": "aiohttp_session",
-    "httpx": "httpx_client",
+    "katipo": ("katipo", "katipo_client"),
+    "katipo-pool": ("katipo", "katipo_pool"),
+    "wreq": ("wreq", "wreq_client"),
+    "pycurl": ("pycurl", "pycurl_multi"),
+    "aiohttp": ("aiohttp", "aiohttp_session"),
+    "httpx": ("httpx", "httpx_client"),
 }
-"""Import name of each client, and the module of its adapter."""
+"""By name: the package to be imported, and the module of the adapter."""
 
 
 class Adapter(Protocol):
@@ -53,10 +54,10 @@ class Adapter(Protocol):
 
 def installed() -> list[str]:
     """Return the names of the clients that can be imported here."""
-    return [name for name in NAMES if importlib.util.find_spec(name)]
+    return [name for name, (package, _) in NAMES.items() if importlib.util.find_spec(package)]
 
 
 def load(name: str) -> type[Adapter]:
     """Return the adapter class of client `name`."""
-    adapter: type[Adapter] = importlib.import_module(f"{__name__}.{NAMES[name]}").Client
+    adapter: type[Adapter] = importlib.import_module(f"{__name__}.{NAMES[name][1]}").Client
     return adapter

@@ -65,5 +65,5 @@ AT_ONCE_HTTP2 = Scenario(
     server="http2",
     warm_up=_warm_up_at_once,
     run=_run_at_once,
-    clients=("katipo", "wreq", "pycurl"),
+    clients=("katipo", "katipo-pool", "wreq", "pycurl"),
 )
