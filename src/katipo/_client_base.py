@@ -158,6 +158,10 @@ class ClientBase:
         """Whether redirects are followed where a request does not say."""
         return self._session.follow_redirects
 
+    @follow_redirects.setter
+    def follow_redirects(self, follow: bool) -> None:
+        self._session.set_follow_redirects(follow)
+
     @property
     def max_redirects(self) -> int:
         """How many redirects are followed for one call."""

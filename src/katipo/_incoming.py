@@ -9,8 +9,8 @@ from __future__ import annotations
 import codecs
 import io
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeAlias
 
 from ._face import Face
 from ._upload import Upload
@@ -26,8 +26,8 @@ __all__ = ["Incoming", "as_lines", "as_text", "in_pieces"]
 _PIECE: Final = 256 * 1024
 """Decoded at a time: a quarter of the default window. Arbitrary."""
 
-Next = Callable[[], Awaitable[bytes | None]]
-NextText = Callable[[], Awaitable[str | None]]
+Next: TypeAlias = Callable[[], Coroutine[Any, Any, bytes | None]]
+NextText: TypeAlias = Callable[[], Coroutine[Any, Any, str | None]]
 
 
 class _OnInformational(Protocol):

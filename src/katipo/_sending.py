@@ -108,12 +108,7 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
     body = ask.body
     streams = ask.stream or ask.informational
     upload = Upload(face, body) if isinstance(body, StreamBody) else None
-    try:
-        handle = _start(session, ask, request, stream=streams)
-    except BaseException:
-        if upload is not None:
-            await upload.stop()
-        raise
+    handle = _start(session, ask, request, stream=streams)
     try:
         if streams:
             incoming = Incoming(face, handle, request, upload, limit=ask.max_bytes)

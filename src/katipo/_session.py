@@ -194,8 +194,8 @@ class Session:
         # Everything that can be wrong is, before the pool is made.
         self.settings(proxy or "", keeps_credentials=True, auth={}, curl_options=None)
         self.pool, self.owns_pool = _own_or_given_pool(arguments, limits)
-        self._quick: dict[str, Prepared] = {}
-        self._quick_headers: list[Any] = []
+        self._plan: tuple[list[Any], dict[str, Prepared]] = ([], {})
+        """For these headers, by method: what is sent the quick way. Replaced as a whole."""
         self._is_plain = False
         self.replan()
 
@@ -221,6 +221,10 @@ class Session:
         self.timeout = as_timeout(timeout)
         self.replan()
 
+    def set_follow_redirects(self, follow: object) -> None:
+        self.follow_redirects = checked_flag("follow_redirects", follow)
+        self.replan()
+
     def set_hooks(self, hooks: EventHooks | None) -> None:
         self.all_hooks = checked_hooks(hooks)
 
@@ -232,7 +236,7 @@ class Session:
 
     def replan(self) -> None:
         """What the client's configuration comes to has changed."""
-        self._quick = {}
+        self._plan = (snapshot(self.headers), {})
         self._is_plain = (
             self.auth is None
             and not self._proxies
@@ -250,16 +254,16 @@ class Session:
         hooks = self.all_hooks
         if hooks["request"] or hooks["response"] or hooks["informational"]:
             return None
-        prepared = self._quick.get(method)
-        if prepared is None or not is_unchanged(self.headers, self._quick_headers):
-            if not is_unchanged(self.headers, self._quick_headers):
-                self._quick = {}
-            self._quick_headers = snapshot(self.headers)
+        plan = self._plan
+        if not is_unchanged(self.headers, plan[0]):
+            plan = self._plan = (snapshot(self.headers), {})
+        prepared = plan[1].get(method)
+        if prepared is None:
             settings = self.settings(self._proxy or "", keeps_credentials=True, auth={}, curl_options=None)
-            self._quick[method] = prepared = self.prepared(
+            plan[1][method] = prepared = self.prepared(
                 settings.with_limits(self.timeout.pool_options(), self._max_bytes),
                 check_method(method).decode("ascii"),
-                self.headers,
+                Headers([(name, value) for name, _, value in plan[0]]),
                 self._unsent,
                 None,
             )
@@ -304,7 +308,8 @@ class Session:
         ask.follow = False if follow is None else checked_flag("follow_redirects", follow)
         ask.timeout = as_timeout(options["timeout"]) if "timeout" in options else self.timeout
         ask.deadline = None if ask.timeout.total is None else monotonic() + ask.timeout.total
-        ask.decode = checked_flag("decode", options.get("decode", True))
+        decode = options.get("decode", True)
+        ask.decode = False if decode is None else checked_flag("decode", decode)
         if "max_response_bytes" in options:
             ask.max_bytes = checked_bound("max_response_bytes", options["max_response_bytes"])
         else:

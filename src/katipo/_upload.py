@@ -22,7 +22,7 @@ __all__ = ["Upload", "respond"]
 class Upload:
     """A body that is being sent. Used by one reader at a time."""
 
-    __slots__ = ("_body", "_face", "_handle", "_job", "_piece", "_pieces", "active", "error")
+    __slots__ = ("_begun", "_body", "_face", "_handle", "_job", "_piece", "_pieces", "_stopping", "active", "error")
 
     def __init__(self, face: Face, body: StreamBody) -> None:
         """Raises StreamConsumed for a one-shot iterable that has been sent before: nothing has been sent then."""
@@ -32,6 +32,7 @@ class Upload:
         self._piece: bytes | None = None  # taken from the caller, with no room for it yet
         self._handle: Handle
         self._job: Job | None = None
+        self._begun = self._stopping = False
         self.active = True
         self.error: BaseException | None = None
         """What aborted the request: the iterable's exception, or what was wrong with a piece."""
@@ -39,6 +40,7 @@ class Upload:
     def begin(self, handle: Handle) -> None:
         """The request is on its way."""
         self._handle = handle
+        self._begun = True
         if self._face.is_async:
             self._job = Job(self._pump())
 
@@ -73,10 +75,12 @@ class Upload:
             while (piece := await self._face.next(self._pieces)) is not None:
                 await self._face.send(self._handle, piece)
             self._handle.finish_body()
-            self.active = False
-        except Exception as error:  # the caller learns of it where the response is waited for
-            if not self._is_outcome(error):
+        except BaseException as error:
+            # Cancelled by stop(), it is nobody's fault; cancelled from within, the body must not stay open for ever.
+            if not (self._stopping or self._is_outcome(error)):
                 self._abort(error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             self.active = False
             self._body.close()
@@ -98,9 +102,10 @@ class Upload:
 
     async def stop(self) -> None:
         """The response is there, or nobody wants it any more."""
+        self._stopping = True
         if self._job is not None:
             await self._job.stop()
-        elif self.active:
+        elif self.active and self._begun:
             self.active = False
             self._body.close()
 

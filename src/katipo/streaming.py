@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
 
 from ._face import run
 from ._incoming import Incoming, as_lines, as_text, in_pieces
@@ -53,20 +53,20 @@ class _Streamed(Response):
             raise StreamClosed("the response was closed before its body was read")
         self._consumed = True
 
-    def _bytes(self, chunk_size: int | None) -> Callable[[], Awaitable[bytes | None]]:
+    def _bytes(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
         if self._content is not None:  # read before, by an event hook: it can be read again
             return in_pieces(_once(self._content), chunk_size)
         self._claim()
         return in_pieces(self._incoming.decoded, chunk_size)
 
-    def _raw(self, chunk_size: int | None) -> Callable[[], Awaitable[bytes | None]]:
+    def _raw(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
         self._claim()
         return in_pieces(self._incoming.raw, chunk_size)
 
-    def _texts(self, chunk_size: int | None) -> Callable[[], Awaitable[str | None]]:
+    def _texts(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, str | None]]:
         return as_text(self._bytes(chunk_size), self.encoding)
 
-    def _lines(self) -> Callable[[], Awaitable[str | None]]:
+    def _lines(self) -> Callable[[], Coroutine[Any, Any, str | None]]:
         return as_lines(self._texts(None))
 
     async def _read(self) -> bytes:
@@ -83,7 +83,7 @@ class _Streamed(Response):
         await self._incoming.close()
 
 
-def _once(content: bytes) -> Callable[[], Awaitable[bytes | None]]:
+def _once(content: bytes) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
     left = [content] if content else []
 
     async def piece() -> bytes | None:
@@ -92,14 +92,34 @@ def _once(content: bytes) -> Callable[[], Awaitable[bytes | None]]:
     return piece
 
 
-def _iterate(source: Callable[[], Awaitable[_P | None]]) -> Iterator[_P]:
-    while (item := run(source())) is not None:  # type: ignore[arg-type]
-        yield item
+class _Items(Iterator[_P]):
+    """What a source has, one after the other. No generator: one that is left half way would have to be closed."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Callable[[], Coroutine[Any, Any, _P | None]]) -> None:
+        self._source = source
+
+    def __next__(self) -> _P:
+        item = run(self._source())
+        if item is None:
+            raise StopIteration
+        return item
 
 
-async def _aiterate(source: Callable[[], Awaitable[_P | None]]) -> AsyncIterator[_P]:
-    while (item := await source()) is not None:
-        yield item
+class _AsyncItems(AsyncIterator[_P]):
+    """The same, for `async for`."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Callable[[], Coroutine[Any, Any, _P | None]]) -> None:
+        self._source = source
+
+    async def __anext__(self) -> _P:
+        item = await self._source()
+        if item is None:
+            raise StopAsyncIteration
+        return item
 
 
 class StreamingResponse(_Streamed):
@@ -111,19 +131,19 @@ class StreamingResponse(_Streamed):
 
     def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The body as it was sent, still encoded; in pieces of `chunk_size` bytes, or as they come."""
-        return _iterate(self._raw(chunk_size))
+        return _Items(self._raw(chunk_size))
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The body, decoded; in pieces of `chunk_size` bytes, or as they come."""
-        return _iterate(self._bytes(chunk_size))
+        return _Items(self._bytes(chunk_size))
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
         """The body as text, in `encoding`; of pieces of `chunk_size` bytes, or as they come."""
-        return _iterate(self._texts(chunk_size))
+        return _Items(self._texts(chunk_size))
 
     def iter_lines(self) -> Iterator[str]:
         """The body's lines, without their ends (LF, CR LF or CR)."""
-        return _iterate(self._lines())
+        return _Items(self._lines())
 
     def read(self) -> bytes:
         """Read the body to its end; `content`, `text` and `json()` have it from then on."""
