@@ -163,19 +163,19 @@ class AsyncStreamingResponse(_Streamed):
 
     def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """The body as it was sent, still encoded; in pieces of `chunk_size` bytes, or as they come."""
-        return _aiterate(self._raw(chunk_size))
+        return _AsyncItems(self._raw(chunk_size))
 
     def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """The body, decoded; in pieces of `chunk_size` bytes, or as they come."""
-        return _aiterate(self._bytes(chunk_size))
+        return _AsyncItems(self._bytes(chunk_size))
 
     def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
         """The body as text, in `encoding`; of pieces of `chunk_size` bytes, or as they come."""
-        return _aiterate(self._texts(chunk_size))
+        return _AsyncItems(self._texts(chunk_size))
 
     def aiter_lines(self) -> AsyncIterator[str]:
         """The body's lines, without their ends (LF, CR LF or CR)."""
-        return _aiterate(self._lines())
+        return _AsyncItems(self._lines())
 
     async def aread(self) -> bytes:
         """Read the body to its end; `content`, `text` and `json()` have it from then on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import pytest
@@ -105,6 +106,6 @@ def test_a_line_is_there_before_the_next_one_begins() -> None:
 def test_lines_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
     """However the text was cut, the lines are those of the whole."""
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     whole = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     assert everything(as_lines(source(pieces))) == (whole if whole[-1] else whole[:-1])
