@@ -214,9 +214,28 @@ class NTLMAuth(_LibcurlAuth):
 
     `username`: with its domain, where there is one, as "DOMAIN\\user". libcurl's, where it was built with it: pycurl's
     wheels were not, and the request is then refused with BadOptions, code "not_built_in".
+    Raises BadOptions for text beyond ISO-8859-1: libcurl makes UTF-16 of it byte by byte.
     """
 
     _scheme = "ntlm"
+
+    def __init__(self, username: Text, password: Text) -> None:
+        super().__init__(username, password)
+        _narrow(username, "username")
+        _narrow(password, "password")
+
+    @override
+    def pool_options(self, url: URL) -> Mapping[str, object]:
+        user, password = _narrow(self.username, "username"), _narrow(self._password, "password")
+        return {"http_auth": self._scheme, "username": user, "password": password}
+
+
+def _narrow(text: Text, what: str) -> bytes:
+    """Text as the bytes of which libcurl's NTLM makes the right UTF-16 (unicodecopy in its lib/vauth/ntlm.c)."""
+    try:
+        return text.encode("iso-8859-1") if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        raise BadOptions(f"auth: {what} has a character that libcurl's NTLM cannot send") from None
 
 
 class NegotiateAuth(_LibcurlAuth):
@@ -465,6 +484,5 @@ def as_auth(value: AuthTypes | None) -> Auth | None:
     if callable(given) and not isinstance(given, type):
         return FunctionAuth(given)
     raise BadOptions(
-        "auth: must be an Auth, a tuple (user, password), or a function of a Request,"
-        f" not {'a class' if isinstance(given, type) else type(given).__name__}"
+        f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(given).__name__}"
     )

@@ -124,7 +124,6 @@ def test_a_bad_token_is_refused_when_it_comes(returned: Any) -> None:
     ("auth", "scheme"),
     [
         (katipo.DigestAuth("ann", SECRET), "digest"),
-        (katipo.NTLMAuth("ann", SECRET), "ntlm"),
         (katipo.NegotiateAuth("ann", SECRET), "negotiate"),
     ],
 )
@@ -132,6 +131,21 @@ def test_what_libcurl_does_is_asked_of_the_pool(auth: katipo.Auth, scheme: str) 
     """The request itself stays as it is."""
     assert auth.pool_options(URL) == {"http_auth": scheme, "username": "ann", "password": SECRET}
     assert not sent(auth)
+
+
+def test_ntlm_is_given_what_libcurl_makes_utf16_of() -> None:
+    """It widens bytes one by one, so text goes as ISO-8859-1, and what is beyond is refused."""
+    auth = katipo.NTLMAuth("DOMAIN\\jürgen", "pässword")
+    assert auth.pool_options(URL) == {
+        "http_auth": "ntlm",
+        "username": b"DOMAIN\\j\xfcrgen",
+        "password": b"p\xe4ssword",
+    }
+    assert katipo.NTLMAuth(b"\xff", "").pool_options(URL)["username"] == b"\xff"
+    for user, password, named in (("ann", "hunter2€", "password"), ("€", "hunter2", "username")):
+        with pytest.raises(katipo.BadOptions, match=f"^auth: {named} has a character") as caught:
+            katipo.NTLMAuth(user, password)
+        assert SECRET not in repr(caught.value)
 
 
 def test_negotiate_needs_no_credentials() -> None:
@@ -325,7 +339,7 @@ def test_what_auth_takes() -> None:
         (f"ann:{SECRET}", "str"),
         (["ann", SECRET], "list"),
         ({"ann": SECRET}, "dict"),
-        (katipo.BasicAuth, "a class"),
+        (katipo.BasicAuth, "type"),
         (1, "int"),
         ((), "(user, password)"),
         (("ann", SECRET, "x"), "(user, password)"),
