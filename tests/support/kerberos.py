@@ -6,6 +6,7 @@ configuration once, and the tests' own process has none.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -133,7 +134,7 @@ def _get_tickets(folder: Path, kinit: str, env: Mapping[str, str], kdc: ServerPr
         return False
 
     for user in USERS:
-        wait_until(lambda user=user: got(user), message=f"kinit gets no ticket for {user}: {kdc.output()}")
+        wait_until(functools.partial(got, user), message=f"kinit gets no ticket for {user}: {kdc.output()}")
 
 
 def _run(command: list[str], env: Mapping[str, str], text: str = "") -> None:
