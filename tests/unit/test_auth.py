@@ -213,7 +213,6 @@ def write(path: Path, text: str | bytes, mode: int = 0o600) -> Path:
 ENTRIES = """
 machine Example.com login ann password hunter2
 machine xn--bcher-kva.example login buch password hunter2
-machine no-password.example login ann
 machine 127.0.0.1 login local password hunter2
 """
 
@@ -229,7 +228,6 @@ def basic(user: str) -> str:
         ("http://EXAMPLE.com:8080/", "ann"),
         ("https://www.example.com/", None),
         ("https://bücher.example/", "buch"),
-        ("https://no-password.example/", None),
         ("http://127.0.0.1:1/", "local"),
     ],
 )
@@ -237,6 +235,18 @@ def test_netrc_is_looked_up_by_host(home: Path, url: str, user: str | None) -> N
     """Exactly: a subdomain is another host, a port is not."""
     auth = katipo.NetRCAuth(write(home / "file", ENTRIES))
     assert sent(auth, url).get("Authorization") == (basic(user) if user else None)
+
+
+def test_a_netrc_entry_without_a_password_is_none(home: Path) -> None:
+    """Python 3.10 takes no such file at all."""
+    path = write(home / "file", "machine no-password.example login ann\n" + ENTRIES)
+    if sys.version_info < (3, 11):
+        with pytest.raises(katipo.BadOptions, match="malformed near line"):
+            katipo.NetRCAuth(path)
+        return
+    auth = katipo.NetRCAuth(path)
+    assert not sent(auth, "https://no-password.example/")
+    assert sent(auth, "https://example.com/")["Authorization"] == basic("ann")
 
 
 def test_netrc_has_a_default(home: Path) -> None:
