@@ -17,7 +17,9 @@ from tests.support.certs import Certificates, make_certificates
 from tests.support.endpoints import VERSIONS, Endpoint
 from tests.support.hostile import BlackHole, Script, ScriptedServer
 from tests.support.httpbin import Httpbin, start_httpbin
+from tests.support.kerberos import Kerberos, start_kerberos
 from tests.support.nginx import Nginx, start_nginx
+from tests.support.ntlm import NtlmServer, start_ntlm
 from tests.support.origin import Origin, start_origin
 from tests.support.processes import servers_required
 from tests.support.procs import open_descriptors
@@ -112,6 +114,22 @@ def caddy(tmp_path_factory: pytest.TempPathFactory, certs: Certificates, httpbin
 def tinyproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tinyproxy]:
     """A real forward proxy."""
     server = start_tinyproxy(tmp_path_factory.mktemp("tinyproxy"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kerberos(origin: Origin) -> Iterator[Kerberos]:
+    """A KDC, and Apache in front of the origin, which takes its tickets."""
+    server = start_kerberos(origin.strict_http)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ntlm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NtlmServer]:
+    """A server that wants NTLM."""
+    server = start_ntlm(tmp_path_factory.mktemp("ntlm"))
     yield server
     server.stop()
 

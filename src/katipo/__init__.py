@@ -2,6 +2,16 @@
 
 from . import messages, testing
 from ._version import __version__
+from .auth import (
+    Auth,
+    AWSSigV4Auth,
+    BasicAuth,
+    BearerAuth,
+    DigestAuth,
+    NegotiateAuth,
+    NetRCAuth,
+    NTLMAuth,
+)
 from .cookies import CookieJar
 from .errors import (
     AwaitTimeout,
@@ -55,15 +65,20 @@ from .url import URL
 
 __all__ = [
     "URL",
+    "AWSSigV4Auth",
     "AsyncRequestOptions",
+    "Auth",
     "AwaitTimeout",
     "BadOptions",
+    "BasicAuth",
+    "BearerAuth",
     "Cancelled",
     "Chunk",
     "ConnectError",
     "ConnectTimeout",
     "CookieJar",
     "DecodingError",
+    "DigestAuth",
     "Done",
     "Error",
     "Failed",
@@ -79,6 +94,9 @@ __all__ = [
     "MailboxClosed",
     "Message",
     "Metrics",
+    "NTLMAuth",
+    "NegotiateAuth",
+    "NetRCAuth",
     "NetworkError",
     "Overload",
     "Pool",

@@ -249,6 +249,8 @@ _OFFER: Final = b"gzip, deflate, br"
 """What katipo decodes in streams. Buffered responses are decoded by libcurl, which may be built with less."""
 
 _USER_AGENT: Final = b"katipo/" + __version__.encode()
+_TICKETS: Final = ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")
+"""Where MIT's Kerberos looks for a user's tickets, and for keys to get them with."""
 _KEPT: Final = 256
 """Shareable settings kept per library. Arbitrary: a program uses a handful."""
 
@@ -506,6 +508,10 @@ def _settle(plan: _Plan, given: Mapping[str, Any], problems: Problems, *, own_co
     curl_options: Mapping[str, object] = given.get("curl_options", {})
     add_proxy(assembly, given.get("proxy"), curl_options)
     add_curl_options(assembly, curl_options)
+    if "negotiate" in assembly.flags:
+        # Kerberos takes no user from libcurl: the ticket cache says who it is.
+        for name in _TICKETS:
+            assembly.identify(name, os.fsencode(os.environ.get(name, "")))
     return Settings(assembly, given)
 
 

@@ -378,6 +378,8 @@ class Pool:
             return self._fresh(method, options, blocking)
         if kept is None:
             kept = self._fresh(method, options, blocking)
+            if "negotiate" in kept.compiled.flags:
+                return kept  # whose tickets there are is asked anew each time
             if len(self._kept) >= _CONFIGS_KEPT:
                 self._kept.clear()
             self._kept[key] = kept

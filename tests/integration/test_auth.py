@@ -14,6 +14,7 @@ from tests.support.pattern import pattern
 if TYPE_CHECKING:
     from tests.conftest import Hostile
     from tests.support.endpoints import Endpoint
+    from tests.support.httpbin import Httpbin
     from tests.support.origin import Origin
 
 BODY = pattern(0, 30_000)
@@ -49,6 +50,40 @@ def test_digest_without_qop(pool: katipo.Pool, endpoint: Endpoint) -> None:
     url = endpoint("/digest", qop="none")
     assert pool.get(url, http_auth="digest", userpwd="user:secret", **endpoint.options).status_code == 200
     assert pool.get(url, http_auth="digest", userpwd="user:wrong", **endpoint.options).status_code == 401
+
+
+def digest_options(endpoint: Endpoint, password: str = "secret") -> Any:
+    return {**endpoint.options, **katipo.DigestAuth("user", password).pool_options(katipo.URL(endpoint.base))}
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess"])
+def test_digest_has_the_algorithms_that_are_in_use(pool: katipo.Pool, endpoint: Endpoint, algorithm: str) -> None:
+    """Those of RFC 7616, but for SHA-512/256, right and wrong."""
+    url = endpoint("/digest", algorithm=algorithm)
+    assert pool.get(url, **digest_options(endpoint)).status_code == 200
+    assert pool.get(url, **digest_options(endpoint, "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("qop", ["auth", "none"])
+def test_digest_sends_a_streamed_body_once(pool: katipo.Pool, endpoint: Endpoint, origin: Origin, qop: str) -> None:
+    """The first round is empty: what is streamed is still there when the challenge has been answered."""
+    name = origin.fresh_id()
+    handle = pool.async_post(endpoint("/digest", id=name, qop=qop), stream_body=True, **digest_options(endpoint))
+    for offset in range(0, len(BODY), 10_000):
+        handle.send_body(BODY[offset : offset + 10_000])
+    handle.finish_body()
+    answer = handle.result()
+    assert (answer.status_code, answer.content) == (200, BODY)
+    entry = origin.journal(name)
+    assert (entry.count, entry.received) == (2, len(BODY))
+
+
+def test_digest_has_sha_256_with_httpbin(pool: katipo.Pool, httpbin: Httpbin) -> None:
+    """A second opinion."""
+    url = f"{httpbin.url}/digest-auth/auth/me/word/SHA-256"
+    for password, code in (("word", 200), ("worse", 401)):
+        options: Any = katipo.DigestAuth("me", password).pool_options(katipo.URL(url))
+        assert pool.get(url, **options).status_code == code
 
 
 def test_real_servers_agree(pool: katipo.Pool, web: Endpoint) -> None:

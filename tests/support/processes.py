@@ -28,15 +28,30 @@ def servers_required() -> bool:
     return any(os.environ.get(name, "") not in ("", "0") for name in ("CI", "KATIPO_REQUIRE_SERVERS"))
 
 
-def require_program(name: str) -> str:
-    """The path of an installed program; without it the test that asks is skipped, or fails where servers are required."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if found is None:
-        reason = f"{name} is not installed"
-        if servers_required():
-            pytest.fail(f"{reason}, and CI or KATIPO_REQUIRE_SERVERS is set")
-        pytest.skip(reason)
-    return found
+def require_program(*names: str) -> str:
+    """The path of an installed program, the first of `names` that there is; without one the test that asks is skipped,
+    or fails where servers are required."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    raise missing(names[0])
+
+
+def require_file(name: str, folders: Sequence[str]) -> Path:
+    """The path of an installed file, from the first of `folders` that has it; else as in `require_program`."""
+    for folder in folders:
+        if (path := Path(folder) / name).exists():
+            return path
+    raise missing(name)
+
+
+def missing(name: str) -> BaseException:
+    """What a test raises that asks for what is not installed."""
+    reason = f"{name} is not installed"
+    if servers_required():
+        return pytest.fail.Exception(f"{reason}, and CI or KATIPO_REQUIRE_SERVERS is set")
+    return pytest.skip.Exception(reason)
 
 
 def listening_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:

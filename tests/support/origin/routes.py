@@ -168,17 +168,20 @@ async def basic(exchange: Exchange) -> None:
 
 @route("/digest", reads=True)
 async def digest(exchange: Exchange) -> None:
-    """HTTP Digest authentication (RFC 7616, MD5), with one nonce for ever."""
+    """HTTP Digest authentication (RFC 7616), with one nonce for ever."""
     user, password = exchange.query.get("user", "user"), exchange.query.get("password", "secret")
-    qop = exchange.query.get("qop", "auth")
-    challenge = 'Digest realm="katipo", nonce="0123456789abcdef", algorithm=MD5'
+    qop, algorithm = exchange.query.get("qop", "auth"), exchange.query.get("algorithm", "MD5")
+    challenge = f'Digest realm="katipo", nonce="0123456789abcdef", algorithm={algorithm}'
     if qop == "auth":
         challenge += ', qop="auth"'
     given = _digest_fields(exchange.header("authorization"))
-    first = _md5(f"{user}:katipo:{password}")
-    second = _md5(f"{exchange.scope['method']}:{given.get('uri', '')}")
+    hashed = {"MD5": _md5, "SHA-256": _sha256}[algorithm.removesuffix("-sess")]
+    first = hashed(f"{user}:katipo:{password}")
+    if algorithm.endswith("-sess"):
+        first = hashed(f"{first}:0123456789abcdef:{given.get('cnonce')}")
+    second = hashed(f"{exchange.scope['method']}:{given.get('uri', '')}")
     middle = f"{given.get('nc')}:{given.get('cnonce')}:auth:" if qop == "auth" else ""
-    wanted = _md5(f"{first}:0123456789abcdef:{middle}{second}")
+    wanted = hashed(f"{first}:0123456789abcdef:{middle}{second}")
     right = given.get("username") == user and given.get("response") == wanted
     await _authenticated(exchange, right, challenge.encode())
 
@@ -398,3 +401,7 @@ def _digest_fields(header: str) -> dict[str, str]:
 
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
