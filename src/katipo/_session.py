@@ -302,7 +302,7 @@ class Session:
         if body is not None and body.content_type is not None and "content-type" not in ask.headers:
             ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
-        ask.cookies = {} if own is None else own
+        ask.cookies = None if own is None else Cookies(own)
         ask.proxy = get("proxy")
         if ask.proxy is not None and not isinstance(ask.proxy, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadOptions(f"proxy: must be str or None, not {type(ask.proxy).__name__}")
