@@ -210,6 +210,7 @@ enum {
     ENGINE_MANUAL_CREDIT = 4,
     ENGINE_FINISH_ON_ABANDON = 8,
     ENGINE_HAS_BODY = 16, /* `body` is there, perhaps empty */
+    ENGINE_INFORMATIONAL = 32, /* of a streamed response: 1xx blocks are messages, too */
 };
 
 typedef struct {
@@ -255,6 +256,7 @@ typedef struct {
 
 typedef enum {
     ENGINE_MESSAGE_NONE = 0,
+    ENGINE_MESSAGE_INFORMATIONAL, /* `status`, `block` */
     ENGINE_MESSAGE_STARTED,
     ENGINE_MESSAGE_CHUNK,
     ENGINE_MESSAGE_DONE,
@@ -262,8 +264,8 @@ typedef enum {
     ENGINE_MESSAGE_FAILED,
 } engine_message_kind;
 
-/* A message as the consumer sees it. Pointers stay valid as long as the record, except `chunk`, which the consumer frees
- * with engine_chunk_free. */
+/* A message as the consumer sees it. Pointers stay valid as long as the record, except where there is a `chunk`: then `body`
+ * (of a chunk) and `block` (of an informational message) are part of it, and the consumer frees it with engine_chunk_free. */
 typedef struct {
     engine_message_kind kind;
     int status;

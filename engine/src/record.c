@@ -62,6 +62,15 @@ engine_record *record_new(const engine_request *q) {
 
 void record_ref(engine_record *r) { atomic_fetch_add(&r->refs, 1); }
 
+static chunk *pop_informational(engine_record *r) {
+    chunk *c = r->first_informational;
+    r->first_informational = c->next;
+    if (!c->next) r->last_informational = NULL;
+    r->informational_count--;
+    r->informational_bytes -= sizeof *c + c->size;
+    return c;
+}
+
 static void drop_chunks(engine_record *r) {
     for (chunk *c = r->first_chunk, *next; c; c = next) {
         next = c->next;
@@ -69,6 +78,7 @@ static void drop_chunks(engine_record *r) {
     }
     r->first_chunk = r->last_chunk = NULL;
     r->chunk_count = 0;
+    while (r->first_informational) engine_chunk_free(pop_informational(r));
 }
 
 static void drop_segments(engine_record *r) {
@@ -127,6 +137,37 @@ bool engine_record_register(engine_record *r, engine_waiter *waiter, int mask) {
 
 /* ---- the way down */
 
+bool record_informational(engine_record *r, int status, const char *block, size_t size) {
+    if (!(r->flags & ENGINE_INFORMATIONAL)) return true;
+    chunk *fresh = mem_alloc(sizeof *fresh + size), *dropped = NULL;
+    if (!fresh) return false;
+    *fresh = (chunk){.size = size, .room = size, .status = status};
+    if (size) memcpy(fresh->data, block, size);
+    lock(LOCK_RECORD, r);
+    if (outcome_of(r) == ENGINE_OUTCOME_PENDING && !r->started && !r->discard) {
+        if (r->last_informational) r->last_informational->next = fresh;
+        else r->first_informational = fresh;
+        r->last_informational = fresh;
+        r->informational_count++;
+        r->informational_bytes += sizeof *fresh + size;
+        fresh = NULL;
+        while (r->informational_bytes > INFORMATIONAL_MOST) {
+            chunk *oldest = pop_informational(r);
+            oldest->next = dropped;
+            dropped = oldest;
+        }
+        announce(r, ENGINE_ON_NEWS);
+    }
+    unlock(LOCK_RECORD, r);
+    free(fresh);
+    while (dropped) {
+        chunk *next = dropped->next;
+        free(dropped);
+        dropped = next;
+    }
+    return true;
+}
+
 void record_start(engine_record *r, int status, buffer *block, buffer *cookies, char *url) {
     lock(LOCK_RECORD, r);
     if (outcome_of(r) == ENGINE_OUTCOME_PENDING && !r->started) {
@@ -168,6 +209,7 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
             chunk *c = room == CHUNK_MOST ? block_alloc() : mem_alloc(sizeof *c + room);
             if (c) {
                 c->next = NULL;
+                c->status = 0;
                 c->size = 0;
                 c->room = room;
                 if (last) last->next = c;
@@ -224,7 +266,7 @@ void engine_consumed(engine_record *r, int64_t n) {
 size_t record_message_count(const engine_record *r) {
     bool settled = outcome_of(r) != ENGINE_OUTCOME_PENDING;
     size_t count = settled && !r->terminal_taken;
-    if (r->flags & ENGINE_STREAM) count += (r->started && !r->started_taken) + r->chunk_count;
+    if (r->flags & ENGINE_STREAM) count += r->informational_count + (r->started && !r->started_taken) + r->chunk_count;
     return count;
 }
 
@@ -255,6 +297,15 @@ static void describe_terminal(const engine_record *r, engine_message *m) {
 
 bool record_take(engine_record *r, engine_message *m) {
     memset(m, 0, sizeof *m);
+    if (r->first_informational) {
+        chunk *c = pop_informational(r);
+        m->kind = ENGINE_MESSAGE_INFORMATIONAL;
+        m->status = c->status;
+        m->block = c->data;
+        m->block_size = c->size;
+        m->chunk = c;
+        return true;
+    }
     if (r->flags & ENGINE_STREAM && r->started && !r->started_taken) {
         r->started_taken = true;
         m->kind = ENGINE_MESSAGE_STARTED;

@@ -26,6 +26,7 @@ enum {
 typedef struct chunk {
     struct chunk *next;
     size_t size, room;
+    int status; /* of an informational block; of a piece of body 0 */
     char data[];
 } chunk;
 
@@ -39,6 +40,9 @@ typedef struct segment {
 /* Bytes of a small response's header block and body that a record has room for: they are copied, and the worker keeps its
  * buffers. Memory that one thread allocates and another frees costs both of them more. Fits the 1 KiB of most API answers. */
 #define INLINE_SIZE 1536
+/* Memory for 1xx blocks that wait to be taken, bytes; arbitrary. They stand outside the window: a server may send any number of
+ * them, and libcurl cannot be told to wait with one. */
+#define INFORMATIONAL_MOST 65536u
 
 struct engine_record {
     _Atomic int refs;
@@ -61,6 +65,8 @@ struct engine_record {
     bool started, started_taken, terminal_taken, discard;
     chunk *first_chunk, *last_chunk;
     size_t chunk_count, next_room;
+    chunk *first_informational, *last_informational; /* 1xx blocks, not taken yet */
+    size_t informational_count, informational_bytes; /* bytes of memory that they take */
     int64_t credit;    /* bytes that may still be delivered; at or below 0: pause */
     int64_t returning; /* bytes taken, their credit not given back yet */
     bool rx_paused;    /* the write callback answered PAUSE and has not been called since */
@@ -108,6 +114,10 @@ engine_record *record_new(const engine_request *request);
 void record_ref(engine_record *r);
 
 /* ---- what the worker calls */
+
+/* A 1xx block is here. Kept only where it was asked for, and before the response has started; of what nobody takes the oldest
+ * go beyond INFORMATIONAL_MOST. False: no memory. */
+bool record_informational(engine_record *r, int status, const char *block, size_t size);
 
 /* The final header block is here: the stream's first message. Takes the buffers' contents. */
 void record_start(engine_record *r, int status, buffer *block, buffer *cookies, char *url);

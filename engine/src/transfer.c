@@ -56,6 +56,7 @@ static bool may_go_on(const transfer *t) {
     int flags = t->record->config->limits.flags;
     if (t->status >= 300 && t->status < 400) return flags & ENGINE_FOLLOW; /* libcurl follows any that has a Location */
     switch (t->status) {
+    case 101: return t->record->config->http_version == CURL_HTTP_VERSION_2_0; /* the upgrade that libcurl asked for */
     case 401: return flags & ENGINE_MAY_RETRY_AUTH;
     case 407: return flags & ENGINE_PROXIED;
     case 417: return true; /* an Expect of the caller's: it may send again without */
@@ -127,11 +128,19 @@ static void learn_version(transfer *t) {
     turns_learn(worker_turns(t->worker), &t->ticket, t->multiplexed);
 }
 
+/* A 1xx block, for who asked for them. */
+static bool announce_informational(transfer *t) {
+    if (record_informational(t->record, t->status, t->block.data, t->block.size)) return true;
+    t->no_memory = true;
+    return false;
+}
+
 static bool end_of_block(transfer *t) {
     if (t->phase == PHASE_HELD || t->phase == PHASE_FINAL) return true; /* the blank line after trailers */
     if (t->status >= 100 && t->status < 200 && t->status != 101) {
+        bool told = announce_informational(t);
         t->block.size = 0;
-        return advance(t, ON_END_INTERIM);
+        return advance(t, ON_END_INTERIM) && told;
     }
     learn_version(t);
     if (may_go_on(t)) return advance(t, ON_END_HELD);
@@ -148,7 +157,9 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
     t->last_rx_ns = driver_now(t->multi->driver);
     bool ok;
     if (starts_with_status_line(line, size)) {
-        ok = advance(t, ON_STATUS_LINE);
+        /* A 101 that another block follows was no answer: libcurl has changed to HTTP/2, as it had asked for. */
+        ok = t->phase != PHASE_HELD || t->status != 101 || announce_informational(t);
+        ok = advance(t, ON_STATUS_LINE) && ok;
         t->block.size = t->trailers.size = 0;
         read_status_line(t, line, size);
         ok = ok && buffer_add(&t->block, line, size);

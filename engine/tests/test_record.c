@@ -186,6 +186,89 @@ static void a_stream_that_ends_without_body_has_started(void) {
     engine_record_unref(r);
 }
 
+static engine_record *curious(engine_mailbox *mailbox) {
+    return record_of(ENGINE_STREAM | ENGINE_INFORMATIONAL, -1, 0, 0, mailbox);
+}
+
+static bool inform(engine_record *r, int status, const char *text) {
+    return record_informational(r, status, text, strlen(text));
+}
+
+static void informational_blocks_come_first(void) {
+    engine_record *r = curious(NULL);
+    CHECK(inform(r, 100, "HTTP/1.1 100 Continue\r\n"));
+    CHECK(inform(r, 103, "HTTP/1.1 103 \r\n"));
+    start(r);
+    CHECK(inform(r, 102, "too late"));
+    CHECK_EQUAL(append(r, 3), APPEND_TAKEN);
+    CHECK_EQUAL(record_message_count(r), 4);
+    engine_message m;
+    MUST(engine_take(r, &m));
+    CHECK_EQUAL(m.kind, ENGINE_MESSAGE_INFORMATIONAL);
+    CHECK_EQUAL(m.status, 100);
+    CHECK(m.block_size == 23 && !memcmp(m.block, "HTTP/1.1 100 Continue\r\n", 23));
+    engine_chunk_free(m.chunk);
+    MUST(engine_take(r, &m));
+    CHECK_EQUAL(m.status, 103);
+    engine_chunk_free(m.chunk);
+    CHECK_EQUAL(take(r), ENGINE_MESSAGE_STARTED);
+    CHECK_EQUAL(take(r), ENGINE_MESSAGE_CHUNK);
+    CHECK_EQUAL(record_message_count(r), 0);
+    end_with(r, ENGINE_OUTCOME_OK);
+    CHECK_EQUAL(take(r), ENGINE_MESSAGE_DONE);
+    engine_record_unref(r);
+}
+
+static void informational_blocks_are_for_who_asked(void) {
+    engine_record *r = stream(-1);
+    CHECK(inform(r, 103, "x"));
+    CHECK_EQUAL(record_message_count(r), 0);
+    CHECK(!r->first_informational);
+    end_with(r, ENGINE_OUTCOME_OK);
+    engine_record_unref(r);
+}
+
+static void informational_blocks_are_bounded(void) {
+    static char text[1001];
+    memset(text, 'x', 1000);
+    engine_mailbox *m = engine_mailbox_new();
+    MUST(m);
+    engine_record *r = curious(m);
+    for (int i = 0; i < 1000; i++) CHECK(inform(r, 100 + i % 100, text));
+    CHECK(r->informational_bytes <= INFORMATIONAL_MOST);
+    CHECK(r->informational_bytes > INFORMATIONAL_MOST - 2000);
+    size_t left = r->informational_count;
+    CHECK_EQUAL(engine_mailbox_count(m), left); /* what was dropped is not in the count */
+    for (size_t i = 0; i < left; i++) {
+        engine_message message;
+        engine_record *taken = engine_mailbox_take(m, &message);
+        MUST(taken == r);
+        CHECK_EQUAL(message.status, (int)(100 + (1000 - left + i) % 100)); /* the oldest went */
+        engine_chunk_free(message.chunk);
+        engine_mailbox_give_back(m, taken, false);
+    }
+    CHECK_EQUAL(engine_mailbox_count(m), 0);
+    CHECK_EQUAL(r->informational_bytes, 0);
+    inform(r, 103, text);
+    CHECK(cancel(r)); /* drops it */
+    CHECK_EQUAL(engine_mailbox_count(m), 1);
+    CHECK(!r->first_informational);
+    engine_record_unref(r);
+    engine_mailbox_drop(m);
+    commands_taken();
+}
+
+static void no_memory_for_an_informational_block(void) {
+    engine_record *r = curious(NULL);
+    mem_fail_next();
+    CHECK(!inform(r, 103, "x"));
+    CHECK(mem_failed());
+    CHECK_EQUAL(record_message_count(r), 0);
+    inform(r, 103, "left when the record goes");
+    end_with(r, ENGINE_OUTCOME_CURL);
+    engine_record_unref(r);
+}
+
 static void a_failure_comes_after_the_chunks(void) {
     engine_record *r = stream(-1);
     start(r);
@@ -747,6 +830,10 @@ CASES({"outcome_is_set_once", outcome_is_set_once}, {"a_cancel_is_told_to_the_wo
       {"overruling_needs_an_untaken_ok", overruling_needs_an_untaken_ok}, {"details_are_bounded", details_are_bounded},
       {"started_then_chunks_then_terminal", started_then_chunks_then_terminal},
       {"a_stream_that_ends_without_body_has_started", a_stream_that_ends_without_body_has_started},
+      {"informational_blocks_come_first", informational_blocks_come_first},
+      {"informational_blocks_are_for_who_asked", informational_blocks_are_for_who_asked},
+      {"informational_blocks_are_bounded", informational_blocks_are_bounded},
+      {"no_memory_for_an_informational_block", no_memory_for_an_informational_block},
       {"a_failure_comes_after_the_chunks", a_failure_comes_after_the_chunks},
       {"a_cancel_drops_what_was_not_taken", a_cancel_drops_what_was_not_taken},
       {"bytes_arrive_as_sent", bytes_arrive_as_sent}, {"the_limit_on_bytes_holds", the_limit_on_bytes_holds},

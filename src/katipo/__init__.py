@@ -45,7 +45,7 @@ from .features import Features, features
 from .handle import Handle
 from .headers import Headers
 from .mailbox import Mailbox
-from .messages import Chunk, Done, Failed, Message, Responded, Started
+from .messages import Chunk, Done, Failed, Informational, Message, Responded, Started
 from .metrics import Metrics
 from .options import AsyncRequestOptions, RequestOptions
 from .pool import Pool, PoolStatistics
@@ -72,6 +72,7 @@ __all__ = [
     "HTTPStatusError",
     "Handle",
     "Headers",
+    "Informational",
     "InvalidURL",
     "LocalProtocolError",
     "Mailbox",

@@ -142,6 +142,7 @@ cdef extern from "engine.h" nogil:
     int ENGINE_MANUAL_CREDIT
     int ENGINE_FINISH_ON_ABANDON
     int ENGINE_HAS_BODY
+    int ENGINE_INFORMATIONAL
 
     ctypedef struct engine_request:
         engine_config *config
@@ -175,6 +176,7 @@ cdef extern from "engine.h" nogil:
 
     ctypedef enum engine_message_kind:
         ENGINE_MESSAGE_NONE
+        ENGINE_MESSAGE_INFORMATIONAL
         ENGINE_MESSAGE_STARTED
         ENGINE_MESSAGE_CHUNK
         ENGINE_MESSAGE_DONE

@@ -12,6 +12,7 @@ from typing_extensions import Buffer, Self, disjoint_base
 _Kept = TypeVar("_Kept")
 
 # Kinds of message, the first item of every message tuple.
+INFORMATIONAL: Final[int]
 STARTED: Final[int]
 CHUNK: Final[int]
 DONE: Final[int]
@@ -24,6 +25,7 @@ STREAM_BODY: Final[int]
 MANUAL_CREDIT: Final[int]
 FINISH_ON_ABANDON: Final[int]
 HAS_BODY: Final[int]
+KEEP_INFORMATIONAL: Final[int]
 
 # Flags of Config.
 FOLLOW: Final[int]
@@ -70,6 +72,8 @@ OUTCOMES: Final[Mapping[str, int]]
 CLOCKS: Final[Mapping[str, int]]
 """The clock that ran out, by name: "none" 0, "connect" 1, "read" 2, "write" 3, "pool" 4, "total" 5."""
 
+Informational: TypeAlias = tuple[int, int, bytes]
+"""(INFORMATIONAL, status, header block)"""
 Started: TypeAlias = tuple[int, int, bytes, tuple[bytes, ...], bytes | None]
 """(STARTED, status, header block, cookies as Netscape lines, effective URL or None where it is the request's own)"""
 Chunk: TypeAlias = tuple[int, bytes]
@@ -80,7 +84,7 @@ Responded: TypeAlias = tuple[int, int, bytes, bytes, bytes, tuple[bytes, ...], b
 """(RESPONDED, status, header block, body, trailer lines, cookies, effective URL or None, metrics)"""
 Failed: TypeAlias = tuple[int, int, int, bytes, int, bool, bool, bytes]
 """(FAILED, outcome, curl code or -1, detail for people, clock, request was sent, failed before or at the proxy, metrics)"""
-Message: TypeAlias = Started | Chunk | Done | Responded | Failed
+Message: TypeAlias = Informational | Started | Chunk | Done | Responded | Failed
 
 METRICS_FORMAT: Final[str]
 """`struct` format of the metrics: microseconds queue, namelookup, connect, appconnect, pretransfer, starttransfer, redirect,

@@ -18,6 +18,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
+INFORMATIONAL = <int>ENGINE_MESSAGE_INFORMATIONAL
 STARTED = <int>ENGINE_MESSAGE_STARTED
 CHUNK = <int>ENGINE_MESSAGE_CHUNK
 DONE = <int>ENGINE_MESSAGE_DONE
@@ -29,6 +30,7 @@ STREAM_BODY = ENGINE_STREAM_BODY
 MANUAL_CREDIT = ENGINE_MANUAL_CREDIT
 FINISH_ON_ABANDON = ENGINE_FINISH_ON_ABANDON
 HAS_BODY = ENGINE_HAS_BODY
+KEEP_INFORMATIONAL = ENGINE_INFORMATIONAL
 
 FOLLOW = ENGINE_FOLLOW
 MAY_RETRY_AUTH = ENGINE_MAY_RETRY_AUTH
@@ -537,6 +539,8 @@ cdef object convert(const engine_message *m):
         return None
     if m.kind == ENGINE_MESSAGE_STARTED:
         return (STARTED, m.status, _bytes(m.block, m.block_size), _lines(m.cookies, m.cookies_size), _url(m.url))
+    if m.kind == ENGINE_MESSAGE_INFORMATIONAL:
+        return (INFORMATIONAL, m.status, _bytes(m.block, m.block_size))
     metrics = PyBytes_FromStringAndSize(<const char *>m.metrics, sizeof(engine_metrics))
     if m.kind == ENGINE_MESSAGE_RESPONDED:
         return (RESPONDED, m.status, _bytes(m.block, m.block_size), _bytes(m.body, m.body_size),
@@ -626,7 +630,7 @@ cdef class Transfer:
         cdef engine_message m
         if not engine_take(self.alive(), &m):
             return None
-        if m.kind == ENGINE_MESSAGE_CHUNK:
+        if m.chunk != NULL:
             try:
                 return convert(&m)
             finally:

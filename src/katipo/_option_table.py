@@ -163,6 +163,7 @@ OPTIONS: Final = (
     Option("stream", False, checked_flag, per_request=True, only_async=True),
     Option("stream_window", WINDOW, _window, per_request=True, only_async=True),
     Option("flow_control", "auto", _choice("auto", "manual"), per_request=True, only_async=True),
+    Option("informational", False, checked_flag, per_request=True, only_async=True),
     Option("stream_body", False, checked_flag, per_request=True, only_async=True),
     Option("upload_window", WINDOW, _int(1, _WINDOW_MAX), per_request=True, only_async=True),
     Option("on_abandon", "abort", _choice("abort", "finish"), per_request=True, only_async=True),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import _engine, waiting
 from ._compat import Buffer, Self
-from ._engine import CHUNK, DONE, FAILED, ON_NEWS, ON_ROOM, ON_TERMINAL, RESPONDED, STARTED
+from ._engine import CHUNK, DONE, FAILED, INFORMATIONAL, ON_NEWS, ON_ROOM, ON_TERMINAL, RESPONDED, STARTED
 from .cookies import jar_from_lines
 from .decoding import Decoder, make_decoder
 from .errors import (
@@ -35,7 +35,7 @@ from .errors import (
     error_from_outcome,
 )
 from .headers import Headers
-from .messages import Chunk, Done, Failed, Message, Responded, Started
+from .messages import Chunk, Done, Failed, Informational, Message, Responded, Started
 from .metrics import Metrics
 from .request import Request, RequestParts, request_from_parts
 from .response import Response, response_from_engine
@@ -167,6 +167,8 @@ class Delivery:
             return self._started(*parts[1:])
         if kind == DONE:
             return self._done(*parts[1:])
+        if kind == INFORMATIONAL:
+            return Informational(self.ref, parts[1], Headers.from_block(parts[2]))
         if kind == RESPONDED:
             return Responded(self.ref, response_of(parts, self.request))
         return Failed(self.ref, self.error(parts))
@@ -512,7 +514,7 @@ class MessageIterator:
     def __aiter__(self) -> Self:
         return self
 
-    def __next__(self) -> Started | Chunk | Done:
+    def __next__(self) -> Informational | Started | Chunk | Done:
         if self._handle is None:
             raise StopIteration
         transfer = self._transfer
@@ -520,7 +522,7 @@ class MessageIterator:
             waiting.block(transfer.register, ON_NEWS, None, transfer)
         return self._checked(message)
 
-    async def __anext__(self) -> Started | Chunk | Done:
+    async def __anext__(self) -> Informational | Started | Chunk | Done:
         if self._handle is None:
             raise StopAsyncIteration
         transfer = self._transfer
@@ -541,8 +543,8 @@ class MessageIterator:
                 return message
         return None
 
-    def _checked(self, message: Message) -> Started | Chunk | Done:
-        if isinstance(message, (Chunk, Started)):
+    def _checked(self, message: Message) -> Informational | Started | Chunk | Done:
+        if isinstance(message, (Chunk, Started, Informational)):
             return message
         self._handle = None
         if self._flush is not None:

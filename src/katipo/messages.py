@@ -1,7 +1,8 @@
 """What arrives for a request in flight, made for `match`.
 
-A streamed request: one Started, Chunks in order, one Done. A buffered one: one Responded. Either: Failed, at any point
-and last. Each carries the request's reference, `ref`. No repr shows a body, a cookie or a credential.
+A streamed request: one Started, Chunks in order, one Done; where they were asked for, Informationals before them. A
+buffered one: one Responded. Either: Failed, at any point and last. Each carries the request's reference, `ref`. No repr
+shows a body, a cookie or a credential.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from .metrics import Metrics
 from .response import Response
 from .url import URL
 
-__all__ = ["Chunk", "Done", "Failed", "Message", "Responded", "Started"]
+__all__ = ["Chunk", "Done", "Failed", "Informational", "Message", "Responded", "Started"]
+
+
+@dataclass(frozen=True, slots=True)
+class Informational:
+    """Streamed, with `informational=True`: an informational (1xx) response, before Started, as it comes."""
+
+    ref: Any
+    status_code: int
+    headers: Headers
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Streamed: the final response's status and headers, before any Chunk. Informational (1xx) responses are not
-    shown."""
+    """Streamed: the final response's status and headers, before any Chunk."""
 
     ref: Any
     status_code: int
@@ -69,4 +78,4 @@ class Failed:
     error: Error
 
 
-Message: TypeAlias = Started | Chunk | Done | Responded | Failed
+Message: TypeAlias = Informational | Started | Chunk | Done | Responded | Failed

@@ -115,6 +115,7 @@ class AsyncRequestOptions(RequestOptions, total=False):
     stream: bool
     stream_window: int | None
     flow_control: Literal["auto", "manual"]
+    informational: bool
     stream_body: bool
     upload_window: int
     on_abandon: Literal["abort", "finish"]
@@ -172,6 +173,7 @@ class Compiled:
         "flags",
         "headers",
         "identity",
+        "informational",
         "manual",
         "max_bytes",
         "pool_timeout_ms",
@@ -214,6 +216,7 @@ class Compiled:
     window: int
     """-1: unbounded, as for a buffered response."""
     manual: bool
+    informational: bool
     stream_body: bool
     upload_window: int
     finish_on_abandon: bool
@@ -367,6 +370,7 @@ def _given(
 _REQUIRES: Final = (
     ("stream_window", "stream"),
     ("flow_control", "stream"),
+    ("informational", "stream"),
     ("upload_window", "stream_body"),
     ("on_abandon", "stream_body"),
 )
@@ -573,6 +577,7 @@ def _compiled(  # the parts of one call, meeting once
     compiled.stream = stream
     compiled.window = given.get("stream_window", WINDOW) if stream else -1
     compiled.manual = given.get("flow_control") == "manual"
+    compiled.informational = "informational" in given
     compiled.stream_body = stream_body
     compiled.upload_window = given.get("upload_window", WINDOW)
     compiled.finish_on_abandon = given.get("on_abandon") == "finish"

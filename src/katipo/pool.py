@@ -145,6 +145,8 @@ def _flags_of(compiled: Compiled) -> int:
         flags |= _engine.STREAM
         if compiled.manual:
             flags |= _engine.MANUAL_CREDIT
+        if compiled.informational:
+            flags |= _engine.KEEP_INFORMATIONAL
     if compiled.stream_body:
         flags |= _engine.STREAM_BODY
         if compiled.finish_on_abandon:

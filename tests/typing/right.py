@@ -20,7 +20,7 @@ reveal_type(pool.async_get(url).result(timeout=1.0))  # R: Response
 reveal_type(pool.get(url).content)  # R: bytes
 reveal_type(pool.get(url).status_code)  # R: int
 reveal_type(pool.check_options(timeout_ms=1))  # R: None
-reveal_type(box.receive())  # R: Started | Chunk | Done | Responded | Failed
+reveal_type(box.receive())  # R: Informational | Started | Chunk | Done | Responded | Failed
 
 pool.get(url, headers={"Accept": "text/plain", "User-Agent": None})
 pool.get(url, headers=[("Accept", "text/plain"), (b"X", b"y"), ("Z", None)])
@@ -57,9 +57,9 @@ pool.async_get(url, **options)
 
 
 def follow(message: katipo.Message) -> int:
-    """Every message is one of five."""
+    """Every message is one of six."""
     match message:
-        case katipo.Started(_, status):
+        case katipo.Started(_, status) | katipo.Informational(_, status):
             return status
         case katipo.Chunk(_, data):
             return len(data)

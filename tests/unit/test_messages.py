@@ -10,7 +10,7 @@ import pytest
 from katipo.cookies import CookieJar
 from katipo.errors import ReadError
 from katipo.headers import Headers
-from katipo.messages import Chunk, Done, Failed, Message, Responded, Started
+from katipo.messages import Chunk, Done, Failed, Informational, Message, Responded, Started
 from katipo.metrics import Metrics
 from katipo.response import Response
 from katipo.url import URL
@@ -23,6 +23,7 @@ ALL: list[Message] = [
     Done(1, Metrics(), JAR, Headers()),
     Responded(1, Response(200, content=b"hunter2")),
     Failed(1, ReadError("http://u:hunter2@h/")),
+    Informational(1, 103, Headers({"set-cookie": "sid=hunter2"})),
 ]
 
 
@@ -38,6 +39,8 @@ def describe(message: Message) -> str:
             return f"responded {ref} {response.status_code}"
         case Failed(ref, error):
             return f"failed {ref} {error.code}"
+        case Informational(ref, status):
+            return f"informational {ref} {status}"
 
 
 def test_messages_match_by_position() -> None:
@@ -48,6 +51,7 @@ def test_messages_match_by_position() -> None:
         "done 1",
         "responded 1 200",
         "failed 1 recv_error",
+        "informational 1 103",
     ]
 
 
@@ -59,6 +63,7 @@ def test_the_fields_are_the_contracts() -> None:
         ["ref", "metrics", "cookiejar", "trailers"],
         ["ref", "response"],
         ["ref", "error"],
+        ["ref", "status_code", "headers"],
     ]
 
 

@@ -157,6 +157,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "stream": False,
         "stream_window": 1048576,
         "flow_control": "auto",
+        "informational": False,
         "stream_body": False,
         "upload_window": 1048576,
         "on_abandon": "abort",
@@ -545,6 +546,7 @@ def test_windows_by_default() -> None:
         ("stream_window", 5),
         ("stream_window", None),
         ("flow_control", "manual"),
+        ("informational", True),
         ("stream_body", True),
         ("upload_window", 5),
         ("on_abandon", "finish"),
@@ -663,6 +665,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "max_response_bytes": [True, -1, 1.0, 2**63, "5"],
     "curl_options": [5, "RANGE", [("RANGE", "x")], {1: 2}],
     "flow_control": ["off", None, 1],
+    "informational": [1, None, "yes"],
     "stream_window": [True, -1, 1.0, 2**63],
     "upload_window": [True, 0, -1, None, 2**63],
     "on_abandon": ["drop", None],
@@ -681,7 +684,7 @@ def test_bad_values_cover_the_table() -> None:
 )
 def test_bad_value(name: str, value: object) -> None:
     """Refused by name, and only it."""
-    needs = {"stream_window": {"stream": True}, "flow_control": {"stream": True}}
+    needs = {name: {"stream": True} for name in ("stream_window", "flow_control", "informational")}
     needs |= dict.fromkeys(["upload_window", "on_abandon"], {"stream_body": True})
     text = (
         refusal({name: value, **needs.get(name, {})}) if name != "password" else refusal(username="u", password=value)
@@ -697,6 +700,7 @@ def test_bad_value(name: str, value: object) -> None:
         ({"stream_window": 5}, "stream_window requires stream"),
         ({"stream_window": None}, "stream_window requires stream"),
         ({"flow_control": "manual"}, "flow_control requires stream"),
+        ({"informational": True}, "informational requires stream"),
         ({"upload_window": 5}, "upload_window requires stream_body"),
         ({"on_abandon": "finish"}, "on_abandon requires stream_body"),
         (
