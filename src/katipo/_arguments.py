@@ -32,10 +32,12 @@ __all__ = [
 
 Content: TypeAlias = "Buffer | str | os.PathLike[str] | os.PathLike[bytes] | IO[bytes] | Iterable[Buffer]"
 AsyncContent: TypeAlias = "Content | AsyncIterable[Buffer]"
-FileContent: TypeAlias = "Buffer | str | IO[bytes] | os.PathLike[str] | os.PathLike[bytes]"
+FileContent: TypeAlias = Buffer | str | IO[bytes] | os.PathLike[str] | os.PathLike[bytes]
 FileType: TypeAlias = (
-    "FileContent | tuple[str | None, FileContent] | tuple[str | None, FileContent, str | None]"
-    " | tuple[str | None, FileContent, str | None, Mapping[str, str]]"
+    FileContent
+    | tuple[str | None, FileContent]
+    | tuple[str | None, FileContent, str | None]
+    | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
 Files: TypeAlias = "Mapping[str, FileType] | Sequence[tuple[str, FileType]]"
 FormValue: TypeAlias = "str | bytes | int | float | None"
@@ -44,10 +46,8 @@ Data: TypeAlias = "Mapping[str, FormField] | Iterable[tuple[str, FormField]] | s
 CookieTypes: TypeAlias = "Cookies | Mapping[str, str] | Iterable[tuple[str, str]]"
 AuthTypes: TypeAlias = "Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]"
 TimeoutTypes: TypeAlias = "Timeout | float | tuple[float | None, float | None, float | None, float | None]"
-CertTypes: TypeAlias = (
-    "str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[str]]"
-    " | tuple[str | os.PathLike[str], str | os.PathLike[str], str | bytes]"
-)
+Path: TypeAlias = str | os.PathLike[str]
+CertTypes: TypeAlias = Path | tuple[Path, Path] | tuple[Path, Path, str | bytes]
 Hook: TypeAlias = "Callable[..., None] | Callable[..., Awaitable[None]]"
 EventHooks: TypeAlias = "Mapping[Literal['request', 'response', 'informational'], Sequence[Hook]]"
 

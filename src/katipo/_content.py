@@ -181,18 +181,18 @@ def _json(value: object) -> BytesBody:
 
 def _data(data: object) -> Body:
     if isinstance(data, (str, bytes, bytearray, memoryview)):
-        return _content(data)  # as requests has it
+        return _content(cast("object", data))  # as requests has it
     if not isinstance(data, Mapping) and (
         hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
     ):
         return _content(data)
     try:
-        return BytesBody(checked_body(data).data, FORM_TYPE.decode())
+        return BytesBody(checked_body(cast("object", data)).data, FORM_TYPE.decode())
     except Refused as refused:
         raise BadOptions(f"data: {refused.text}") from None
 
 
-def _content(content: Any) -> Body:
+def _content(content: object) -> Body:
     if isinstance(content, str):
         try:
             return BytesBody(content.encode())
@@ -201,23 +201,25 @@ def _content(content: Any) -> Body:
     if isinstance(content, bytes):
         return BytesBody(content)
     if isinstance(content, os.PathLike):
-        return FileBody(path=os.fspath(content))
+        return FileBody(path=os.fspath(cast("os.PathLike[str]", content)))
     if isinstance(content, Mapping):
         raise BadOptions("content: a mapping is no body; use data for a form, json for JSON")
     if hasattr(content, "read"):
         return _file(content)
     if isinstance(content, AsyncIterable):
-        once = isinstance(content, AsyncIterator)
-        return StreamBody(lambda: aiter(content), can_replay=not once, is_async=True)
+        several: AsyncIterable[Any] = content
+        once = isinstance(several, AsyncIterator)
+        return StreamBody(lambda: aiter(several), can_replay=not once, is_async=True)
     try:
-        return BytesBody(memoryview(content).tobytes())
+        return BytesBody(memoryview(cast("Any", content)).tobytes())
     except TypeError:
         pass
     if isinstance(content, Iterable):
-        once = isinstance(content, Iterator)
-        return StreamBody(lambda: iter(content), can_replay=not once)
+        pieces: Iterable[Any] = content
+        once = isinstance(pieces, Iterator)
+        return StreamBody(lambda: iter(pieces), can_replay=not once)
     raise BadOptions(
-        f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
+        f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(cast('object', content))}"
     )
 
 
@@ -243,7 +245,7 @@ def _is_plain(file: Any) -> bool:
     try:
         if isinstance(file, io.BufferedRandom):
             file.flush()
-        raw = file.raw if isinstance(file, (io.BufferedReader, io.BufferedRandom)) else file
+        raw: object = file if isinstance(file, io.FileIO) else cast("Any", file).raw
         return isinstance(raw, io.FileIO) and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):
         return False

@@ -25,7 +25,9 @@ class Face(Protocol):
     """What shared code may wait for."""
 
     @property
-    def is_async(self) -> bool: ...
+    def is_async(self) -> bool:
+        """Whether it waits in an event loop."""
+        ...
 
     async def response(self, handle: Handle) -> Response:
         """The whole response of a buffered request. Interrupted, the request goes on."""
@@ -57,7 +59,9 @@ class Face(Protocol):
 class _Blocking:
     """Blocks the calling thread; Ctrl-C comes through."""
 
-    is_async: Final = False
+    @property
+    def is_async(self) -> bool:
+        return False
 
     async def response(self, handle: Handle) -> Response:
         return handle.result()
@@ -92,7 +96,9 @@ class _Blocking:
 class _Loop:
     """Waits in the running event loop: asyncio's, uvloop's, trio's."""
 
-    is_async: Final = True
+    @property
+    def is_async(self) -> bool:
+        return True
 
     async def response(self, handle: Handle) -> Response:
         return await handle

@@ -73,15 +73,16 @@ def multipart(data: Any, files: Any) -> Body:
     return StreamBody(pieces, length=length, content_type=content_type, can_replay=can_replay)
 
 
-def _pairs(value: Any, what: str) -> list[tuple[Any, Any]]:
-    pairs = list(value.items()) if isinstance(value, Mapping) else value
+def _pairs(value: object, what: str) -> list[tuple[Any, Any]]:
+    pairs: object = list(cast("Mapping[object, object]", value).items()) if isinstance(value, Mapping) else value
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
-        raise BadOptions(f"{what}: must be a mapping or pairs, not {kind_of(value)}")
+        raise BadOptions(f"{what}: must be a mapping or pairs, not {kind_of(pairs)}")
     found: list[tuple[Any, Any]] = []
-    for pair in cast("Iterable[Any]", pairs):
-        if not isinstance(pair, (tuple, list)) or len(cast("Sequence[Any]", pair)) != 2:
+    for pair in cast("Iterable[object]", pairs):
+        if not isinstance(pair, (tuple, list)) or len(cast("Sequence[object]", pair)) != 2:
             raise BadOptions(f"{what}: every item must be a pair")
-        found.append((pair[0], pair[1]))
+        name, item = cast("Sequence[Any]", pair)
+        found.append((name, item))
     return found
 
 
@@ -190,12 +191,14 @@ def _part(head: bytes, value: Any) -> _Part:
     return _Part(head, None, None, value, offset, length)
 
 
-def _name_of(value: Any) -> str:
+def _name_of(value: object) -> str:
     """As httpx: the file's own name, without folders; else "upload"."""
-    name = os.fspath(value) if isinstance(value, os.PathLike) else getattr(value, "name", None)
+    name: object = getattr(value, "name", None)
+    if isinstance(value, os.PathLike):
+        name = os.fspath(cast("os.PathLike[str]", value))
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    return os.path.basename(name) if isinstance(name, str) and os.path.basename(name) else "upload"
+    return (os.path.basename(name) if isinstance(name, str) else "") or "upload"
 
 
 def _guess(filename: str | None) -> str | None:

@@ -9,7 +9,7 @@ Each is a loop around the next. What it decides with (`_ask`, `auth`, `cookie_st
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._ask import Ask, redirected
@@ -135,7 +135,7 @@ def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
 
 def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex: bool = False) -> Handle:
     """Hand the request over to the pool, with its body if that is whole or a file."""
-    auth = {} if ask.auth is None else ask.auth.pool_options(request.url)
+    auth: Mapping[str, object] = {} if ask.auth is None else ask.auth.pool_options(request.url)
     settings = session.settings(
         session.proxy_for(ask),
         keeps_credentials=ask.keeps_credentials,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -79,7 +79,7 @@ def checked_hooks(hooks: EventHooks | None) -> dict[str, list[Callable[..., Any]
     for event, functions in (hooks or {}).items():
         if event not in checked:
             raise BadOptions(f"event_hooks: {str(event)[:40]!r} is none of {', '.join(_HOOKS)}")
-        if callable(functions) or not isinstance(functions, Sequence) or not all(map(callable, functions)):
+        if callable(functions) or not isinstance(functions, (list, tuple)) or not all(map(callable, functions)):
             raise BadOptions(f"event_hooks: {event!r} must be a list of functions")
         checked[event] = list(functions)
     return checked
@@ -87,7 +87,6 @@ def checked_hooks(hooks: EventHooks | None) -> dict[str, list[Callable[..., Any]
 
 def _pool_options(arguments: ClientArguments, limits: Limits, trust_env: bool) -> dict[str, Any]:
     """The pool's options that all requests have in common."""
-    given = arguments.get
     options: dict[str, Any] = dict(
         tls_options(
             verify=arguments["verify"],

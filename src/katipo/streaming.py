@@ -192,7 +192,9 @@ class AsyncStreamingResponse(_Streamed):
 def streamed(cls: type[_T], started: Started, request: Request, incoming: Incoming, *, decode: bool) -> _T:
     """The response whose headers have come."""
     block = received_block(started.headers)
-    response: _T = cls._from_engine(request, started.status_code, block, None, None, None, None, None)
+    response = cls._from_engine(  # pyright: ignore[reportPrivateUsage]
+        request, started.status_code, block, None, None, None, None, None
+    )
     response._url = started.url  # pyright: ignore[reportPrivateUsage]
     response._incoming = incoming  # pyright: ignore[reportPrivateUsage]
     incoming.expect(response.headers, decode=decode, on_done=response._ended)  # pyright: ignore[reportPrivateUsage]
