@@ -342,7 +342,7 @@ class AWSSigV4Auth(_Value):
         given = request.headers.get("X-Amz-Content-SHA256")
         if given == _sigv4.UNSIGNED_PAYLOAD:
             return given
-        if not _is_streamed(request):
+        if not request.is_streamed:
             # A hash that was given may be that of another request, where headers were copied.
             return _sigv4.payload_hash(request.content or b"")
         if given is not None:
@@ -358,10 +358,6 @@ class AWSSigV4Auth(_Value):
 def _clock() -> float:
     """Seconds since the epoch, for signatures. A name of its own, so that tests can set it."""
     return time.time()
-
-
-def _is_streamed(request: Request) -> bool:
-    return bool(getattr(request, "is_streamed", False))
 
 
 def _check_credentials(given: object) -> tuple[str, str, str | None]:
