@@ -464,21 +464,20 @@ AuthTypes: TypeAlias = "Auth | tuple[Text, Text] | Callable[[Request], Request]"
 """What `auth=` takes beside None."""
 
 
-def as_auth(value: AuthTypes | None) -> Auth | None:
+def as_auth(value: object) -> Auth | None:
     """The Auth that is meant: None for None, BasicAuth for (user, password), FunctionAuth for a callable.
 
     Raises BadOptions for anything else; the message shows nothing of it.
     """
-    given: object = value
-    if given is None or isinstance(given, Auth):
-        return given
-    if isinstance(given, tuple):
-        pair = cast("tuple[Text, ...]", given)
+    if value is None or isinstance(value, Auth):
+        return value
+    if isinstance(value, tuple):
+        pair = cast("tuple[Text, ...]", value)
         if len(pair) != 2:
             raise BadOptions("auth: a tuple must be (user, password)")
         return BasicAuth(*pair)
-    if callable(given) and not isinstance(given, type):
-        return FunctionAuth(given)
+    if callable(value) and not isinstance(value, type):
+        return FunctionAuth(value)
     raise BadOptions(
-        f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(given).__name__}"
+        f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(value).__name__}"
     )
