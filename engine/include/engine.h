@@ -32,7 +32,8 @@
     X(LOST, "lost") \
     X(BODY_SHORT, "body_short") \
     X(NO_MEMORY, "no_memory") \
-    X(FORKED, "forked")
+    X(FORKED, "forked") \
+    X(RAISED, "raised") /* who plays the worker has said so: see engine_play */
 
 /* Which of our clocks ran out, where the outcome is TIMEOUT. */
 #define ENGINE_CLOCKS(X) \
@@ -294,6 +295,48 @@ bool engine_terminal(engine_record *record, engine_message *message);
 void engine_drop_body(engine_record *record);
 void engine_chunk_free(void *chunk);
 
+/* ------------------------------------------------------------------------------------------------ played requests
+ *
+ * A request that no worker runs: whoever calls engine_play plays its worker, with the functions below. Everything else works
+ * on its record as on any other: messages, windows, credit, cancel, mailboxes, waits. It needs no thread and no descriptor.
+ *
+ * `told` is called with the request's token, which must be unique, and what there is to know: in the thread that caused it,
+ * with no engine lock held, and possibly late, after the request has its outcome. It must not wait. */
+enum {
+    ENGINE_TOLD_SETTLED = 2, /* it has its outcome: there is nothing more to play */
+    ENGINE_TOLD_BODY = 4,    /* engine_play_read has something again */
+    ENGINE_TOLD_CREDIT = 8,  /* engine_play_append may go on */
+    ENGINE_TOLD_FORKED = 256, /* as SETTLED, in a forked child */
+};
+typedef void (*engine_told)(uint64_t token, unsigned what);
+
+typedef enum {
+    ENGINE_PLAY_TAKEN = 0,
+    ENGINE_PLAY_PAUSE, /* no credit: nothing was taken; ENGINE_TOLD_CREDIT follows */
+    ENGINE_PLAY_SETTLED,
+    ENGINE_PLAY_TOO_LARGE, /* beyond max_bytes: nothing was taken, and the request is still to be failed */
+    ENGINE_PLAY_NO_MEMORY,
+} engine_play_status;
+
+enum { ENGINE_PLAY_END = 0, ENGINE_PLAY_WAIT = -1, ENGINE_PLAY_ABORT = -2 };
+
+/* As engine_submit, but for the worker. */
+engine_status engine_play(engine_pool *pool, const engine_request *request, engine_told told, engine_record **record);
+void engine_record_ref(engine_record *record);
+/* Up to `room` bytes of a streamed body, or ENGINE_PLAY_END, ENGINE_PLAY_WAIT (ENGINE_TOLD_BODY follows), ENGINE_PLAY_ABORT. */
+int64_t engine_play_read(engine_record *record, char *to, size_t room);
+/* The request counts as sent from here. */
+void engine_play_sent(engine_record *record);
+/* The response of a stream begins: `status`, `block`, `cookies` of `m`, copied. False: no memory. */
+bool engine_play_start(engine_record *record, const engine_message *m);
+engine_play_status engine_play_append(engine_record *record, const char *data, size_t size);
+/* Settle: `outcome`, and what goes with it of `m`, copied. Without memory for that the outcome is "no_memory". False: settled
+ * before. */
+bool engine_play_end(engine_record *record, const engine_message *m);
+/* Settle with "timeout" of one of the clocks total and read. */
+bool engine_play_expire(engine_record *record, int clock);
+bool engine_is_played(const engine_record *record);
+
 /* ------------------------------------------------------------------------------------------------ mailboxes */
 
 engine_mailbox *engine_mailbox_new(void);
@@ -309,7 +352,8 @@ void engine_mailbox_give_back(engine_mailbox *mailbox, engine_record *record, bo
 bool engine_mailbox_register(engine_mailbox *mailbox, engine_waiter *waiter);
 /* A woken waiter that will not take: wake another one where there is something to take. */
 void engine_mailbox_pass_on(engine_mailbox *mailbox);
-/* Settle with "worker_died" what replies here and is more than `grace_ns` past its total deadline: its worker is wedged.
+/* Settle with "worker_died" what replies here and is more than `grace_ns` past its total deadline: its worker is wedged. (What
+ * is played has no worker that would have looked at its clock: it times out.)
  * Returns the earliest deadline (CLOCK_MONOTONIC) of what is left; 0: none. */
 int64_t engine_mailbox_fail_overdue(engine_mailbox *mailbox, int64_t grace_ns);
 

@@ -198,7 +198,8 @@ int64_t engine_mailbox_fail_overdue(engine_mailbox *m, int64_t grace_ns) {
     static const char detail[] = "the worker is stuck inside libcurl";
     int64_t next;
     for (engine_record *r; (r = find_overdue(m, now_ns() - grace_ns, &next));) {
-        engine_settle(r, ENGINE_OUTCOME_WORKER_DIED, detail, sizeof detail - 1, false);
+        if (engine_is_played(r)) engine_play_expire(r, ENGINE_CLOCK_TOTAL);
+        else engine_settle(r, ENGINE_OUTCOME_WORKER_DIED, detail, sizeof detail - 1, false);
         mailbox_leave(m, r); /* settled by another thread that has not got so far: it must not be found again */
         engine_record_unref(r);
     }

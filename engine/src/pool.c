@@ -38,6 +38,7 @@ struct engine_pool {
     worker **workers; /* `slots` of them, NULL where none runs; references */
     worker **ended;   /* threads to join; references */
     size_t ended_count, ended_room;
+    node played; /* records in flight that have no worker, each with a reference */
 };
 
 static node all_pools = {&all_pools, &all_pools};
@@ -77,6 +78,7 @@ engine_pool *engine_pool_new(const engine_pool_options *options) {
     if (options->workers > 1) pool_scatters(p);
     atomic_init(&p->refs, 1);
     waiters_init(&p->waiters);
+    node_init(&p->played);
     count_up(ENGINE_COUNT_POOLS);
     lock(LOCK_REGISTRY, NULL);
     node_append(&all_pools, &p->registered);
@@ -215,7 +217,7 @@ static engine_status choose(engine_pool *p, engine_record *r) {
 }
 
 static void count_out(engine_pool *p, worker *w) {
-    atomic_fetch_sub(worker_in_flight(w), 1);
+    if (w) atomic_fetch_sub(worker_in_flight(w), 1);
     if (atomic_fetch_sub(&p->in_flight, 1) != 1) return;
     lock(LOCK_POOL, p);
     if (!atomic_load(&p->in_flight)) waiters_fire(&p->waiters, ENGINE_ON_IDLE, false);
@@ -262,6 +264,74 @@ void pool_settled(engine_pool *p, worker *w, bool ok) {
     count_out(p, w);
 }
 
+/* ---- requests without a worker */
+
+static bool list_played(engine_pool *p, engine_record *r) {
+    lock(LOCK_POOL, p);
+    bool open = !p->closed;
+    if (open) {
+        record_ref(r);
+        node_append(&p->played, &r->in_worker);
+    }
+    unlock(LOCK_POOL, p);
+    return open;
+}
+
+static void settle_closed(engine_record *r) {
+    static const char detail[] = "the pool was closed";
+    record_end end = {
+        .outcome = ENGINE_OUTCOME_POOL_CLOSED, .curl_code = -1, .detail = detail, .detail_size = sizeof detail - 1};
+    record_settle(r, &end);
+}
+
+engine_status engine_play(engine_pool *p, const engine_request *request, engine_told told, engine_record **record) {
+    *record = NULL;
+    engine_record *r = record_new(request);
+    if (!r) return ENGINE_NO_MEMORY;
+    r->told = told;
+    pool_ref(p);
+    r->pool = p;
+    lock(LOCK_POOL, p);
+    bool open = !p->closed;
+    if (open) atomic_fetch_add(&p->in_flight, 1);
+    unlock(LOCK_POOL, p);
+    if (open && r->mailbox && !mailbox_enter(r->mailbox, r)) {
+        count_out(p, NULL);
+        open = false;
+    }
+    if (!open) {
+        engine_record_unref(r);
+        return ENGINE_CLOSED;
+    }
+    /* From here it is accepted. The pool may have been closed meanwhile, or the mailbox, which then has settled it: it leaves
+     * the pool's list after it got its outcome, so one of the two finds it there. */
+    if (!list_played(p, r)) settle_closed(r);
+    else if (engine_outcome_of(r) != ENGINE_OUTCOME_PENDING) pool_forget_played(p, r);
+    *record = r;
+    return ENGINE_ACCEPTED;
+}
+
+void pool_forget_played(engine_pool *p, engine_record *r) {
+    lock(LOCK_POOL, p);
+    bool held = !node_empty(&r->in_worker);
+    node_remove(&r->in_worker);
+    unlock(LOCK_POOL, p);
+    if (held) engine_record_unref(r);
+}
+
+static void settle_played(engine_pool *p) {
+    for (;;) {
+        lock(LOCK_POOL, p);
+        engine_record *r = node_empty(&p->played) ? NULL : CONTAINER(p->played.next, engine_record, in_worker);
+        if (r) record_ref(r);
+        unlock(LOCK_POOL, p);
+        if (!r) break;
+        settle_closed(r);
+        pool_forget_played(p, r); /* settled by a thread that has not got so far: it must not be found again */
+        engine_record_unref(r);
+    }
+}
+
 /* ---- ending */
 
 /* References on the workers that run, for use without the lock. The count; *list is to be freed. */
@@ -298,6 +368,7 @@ static void order_all(engine_pool *p, worker_order order) {
 void engine_pool_stop(engine_pool *p) {
     engine_pool_refuse(p);
     order_all(p, WORKER_STOPS);
+    settle_played(p);
 }
 
 void engine_pool_abandon(engine_pool *p) {
@@ -459,6 +530,13 @@ void pools_after_fork(void) {
         }
         for (size_t i = 0; i < p->ended_count; i++) worker_unref(p->ended[i]);
         p->ended_count = 0;
+        while (!node_empty(&p->played)) {
+            engine_record *r = CONTAINER(p->played.next, engine_record, in_worker);
+            node_remove(&r->in_worker);
+            record_fork(r);
+            r->told(r->token, ENGINE_TOLD_FORKED);
+            engine_record_unref(r);
+        }
         waiters_forget(&p->waiters);
         p->alive = 0;
         p->deaths_next = 0;

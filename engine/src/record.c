@@ -61,6 +61,30 @@ engine_record *record_new(const engine_request *q) {
 }
 
 void record_ref(engine_record *r) { atomic_fetch_add(&r->refs, 1); }
+void engine_record_ref(engine_record *r) { record_ref(r); }
+bool engine_is_played(const engine_record *r) { return r->told; }
+
+/* Tell the side that sends and receives. No lock held. */
+static void tell(engine_record *r, unsigned commands) {
+    if (r->told) r->told(r->token, commands);
+    else worker_command(r->worker, r, commands);
+}
+
+/* It has its outcome, by whoever came first: count it out. No lock held. */
+static void leave(engine_record *r, bool ok) {
+    if (r->mailbox) mailbox_leave(r->mailbox, r);
+    if (r->told) pool_forget_played(r->pool, r);
+    pool_settled(r->pool, r->worker, ok);
+}
+
+static chunk *pop_informational(engine_record *r) {
+    chunk *c = r->first_informational;
+    r->first_informational = c->next;
+    if (!c->next) r->last_informational = NULL;
+    r->informational_count--;
+    r->informational_bytes -= sizeof *c + c->size;
+    return c;
+}
 
 static chunk *pop_informational(engine_record *r) {
     chunk *c = r->first_informational;
@@ -241,7 +265,7 @@ void engine_credit(engine_record *r, int64_t n) {
         wake = r->rx_paused && r->credit > 0;
     }
     unlock(LOCK_RECORD, r);
-    if (wake) worker_command(r->worker, r, COMMAND_CREDIT);
+    if (wake) tell(r, COMMAND_CREDIT);
 }
 
 /* Credit is given back in halves of the window, or at once when the transfer stands still with nothing left to take.
@@ -260,7 +284,7 @@ void engine_consumed(engine_record *r, int64_t n) {
     lock(LOCK_RECORD, r);
     bool wake = give_back(r, n);
     unlock(LOCK_RECORD, r);
-    if (wake) worker_command(r->worker, r, COMMAND_CREDIT);
+    if (wake) tell(r, COMMAND_CREDIT);
 }
 
 size_t record_message_count(const engine_record *r) {
@@ -406,7 +430,7 @@ engine_send_status engine_send(engine_record *r, const void *data, size_t size) 
         memcpy(fresh->data, data, size);
     }
     free(fresh);
-    if (wake) worker_command(r->worker, r, COMMAND_BODY);
+    if (wake) tell(r, COMMAND_BODY);
     return answer;
 }
 
@@ -424,7 +448,7 @@ void engine_finish(engine_record *r) {
     /* A body that is shorter than it said must not look complete: the request fails, and the server sees it cut off. */
     static const char detail[] = "the body was finished short of its Content-Length";
     if (is_short) engine_settle(r, ENGINE_OUTCOME_BODY_SHORT, detail, sizeof detail - 1, false);
-    else if (wake) worker_command(r->worker, r, COMMAND_BODY);
+    else if (wake) tell(r, COMMAND_BODY);
 }
 
 int64_t record_read_body(engine_record *r, char *to, size_t room) {
@@ -535,8 +559,8 @@ bool record_settle(engine_record *r, record_end *end) {
     }
     unlock(LOCK_RECORD, r);
     if (first) {
-        if (r->mailbox) mailbox_leave(r->mailbox, r);
-        pool_settled(r->pool, r->worker, end->outcome == ENGINE_OUTCOME_OK);
+        leave(r, end->outcome == ENGINE_OUTCOME_OK);
+        if (r->told) r->told(r->token, COMMAND_CANCEL); /* a worker knows: it is the one that settles */
     }
     return first;
 }
@@ -552,9 +576,8 @@ bool engine_settle(engine_record *r, int outcome, const char *detail, size_t det
     }
     unlock(LOCK_RECORD, r);
     if (first) {
-        if (r->mailbox) mailbox_leave(r->mailbox, r);
-        pool_settled(r->pool, r->worker, false);
-        worker_command(r->worker, r, COMMAND_CANCEL);
+        leave(r, false);
+        tell(r, COMMAND_CANCEL);
     }
     return changes;
 }
@@ -576,7 +599,7 @@ void engine_abandon(engine_record *r) {
     }
     unlock(LOCK_RECORD, r);
     if (finish) engine_finish(r);
-    if (wake) worker_command(r->worker, r, COMMAND_CREDIT);
+    if (wake) tell(r, COMMAND_CREDIT);
     static const char detail[] = "the handle was dropped before the request had ended";
     if (cancel) engine_settle(r, ENGINE_OUTCOME_CANCELLED, detail, sizeof detail - 1, false);
 }

@@ -51,6 +51,7 @@ struct engine_record {
     /* Immutable once accepted. */
     engine_pool *pool;        /* a reference */
     struct worker *worker;    /* a reference: where commands go */
+    engine_told told;         /* of a played request, which has no worker: who hears of commands; else NULL */
     engine_config *config;    /* a reference */
     engine_mailbox *mailbox;  /* a reference, or NULL */
     char *method, *url, *origin; /* in the record's own allocation */
@@ -102,7 +103,7 @@ struct engine_record {
     node in_commands;
     unsigned commands;
 
-    node in_worker; /* all records that its worker holds, each with a reference */
+    node in_worker; /* all records that its worker holds, each with a reference. Pool lock: all that are played */
 
     /* Worker only. */
     struct transfer *transfer;

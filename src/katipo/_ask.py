@@ -14,6 +14,7 @@ from typing import Any, Final
 from ._content import Body, BytesBody
 from .auth import Auth
 from .config import Timeout
+from .cookie_store import Cookies
 from .errors import InvalidURL, RemoteProtocolError, StreamConsumed, TotalTimeout, UnsupportedProtocol, is_secret_name
 from .headers import Headers
 from .request import Request, client_request
@@ -84,7 +85,7 @@ class Ask:
     """Names, in lower case, that the caller gave as None: not even what libcurl would send by itself."""
     body: Body | None
     auth: Auth | None
-    cookies: Mapping[str, str]
+    cookies: Cookies | None
     """The request's own, sent once."""
     proxy: str | None
     """"": direct; None: the client's, or the environment's."""
@@ -172,7 +173,7 @@ def redirected(ask: Ask, response: Response) -> Ask:
     if following.url.origin != ask.url.origin:
         following.addressed = following.keeps_credentials = False
         following.auth = None
-        following.cookies = {}
+        following.cookies = None
         headers.pop("host", None)  # one of the caller's own names the first origin
         for name in list(headers.keys()):
             if is_secret_name(name) and name not in _NO_SECRET:

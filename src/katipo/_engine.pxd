@@ -172,7 +172,10 @@ cdef extern from "engine.h" nogil:
     int64_t engine_now()
 
     ctypedef struct engine_metrics:
-        pass
+        int64_t starttransfer_us
+        int64_t total_us
+        int64_t bytes_sent
+        int64_t bytes_received
 
     ctypedef enum engine_message_kind:
         ENGINE_MESSAGE_NONE
@@ -209,6 +212,33 @@ cdef extern from "engine.h" nogil:
     bint engine_terminal(engine_record *record, engine_message *message)
     void engine_drop_body(engine_record *record)
     void engine_chunk_free(void *chunk)
+
+    int ENGINE_TOLD_SETTLED
+    int ENGINE_TOLD_BODY
+    int ENGINE_TOLD_CREDIT
+    int ENGINE_TOLD_FORKED
+    ctypedef void (*engine_told)(uint64_t token, unsigned what) noexcept
+
+    ctypedef enum engine_play_status:
+        ENGINE_PLAY_TAKEN
+        ENGINE_PLAY_PAUSE
+        ENGINE_PLAY_SETTLED
+        ENGINE_PLAY_TOO_LARGE
+        ENGINE_PLAY_NO_MEMORY
+
+    int ENGINE_PLAY_END
+    int ENGINE_PLAY_WAIT
+    int ENGINE_PLAY_ABORT
+
+    engine_status engine_play(engine_pool *pool, const engine_request *request, engine_told told, engine_record **record)
+    void engine_record_ref(engine_record *record)
+    int64_t engine_play_read(engine_record *record, char *to, size_t room)
+    void engine_play_sent(engine_record *record)
+    bint engine_play_start(engine_record *record, const engine_message *m)
+    engine_play_status engine_play_append(engine_record *record, const char *data, size_t size)
+    bint engine_play_end(engine_record *record, const engine_message *m)
+    bint engine_play_expire(engine_record *record, int clock)
+    bint engine_is_played(const engine_record *record)
 
     engine_mailbox *engine_mailbox_new()
     void engine_mailbox_drop(engine_mailbox *mailbox)

@@ -67,7 +67,7 @@ TIMED_OUT: Final[int]
 
 OUTCOMES: Final[Mapping[str, int]]
 """Outcome of a transfer by name. "pending" is 0, "ok" is 1; the others are in the X-macro of engine.h:
-"curl", "cancelled", "timeout", "worker_died", "pool_closed", "too_large", "lost", "body_short", "no_memory", "forked"."""
+"curl", "cancelled", "timeout", "worker_died", "pool_closed", "too_large", "lost", "body_short", "no_memory", "forked", "raised"."""
 
 CLOCKS: Final[Mapping[str, int]]
 """The clock that ran out, by name: "none" 0, "connect" 1, "read" 2, "write" 3, "pool" 4, "total" 5."""
@@ -82,8 +82,9 @@ Done: TypeAlias = tuple[int, bytes, tuple[bytes, ...], bytes]
 """(DONE, trailer lines, cookies, metrics)"""
 Responded: TypeAlias = tuple[int, int, bytes, bytes, bytes, tuple[bytes, ...], bytes | None, bytes]
 """(RESPONDED, status, header block, body, trailer lines, cookies, effective URL or None, metrics)"""
-Failed: TypeAlias = tuple[int, int, int, bytes, int, bool, bool, bytes]
-"""(FAILED, outcome, curl code or -1, detail for people, clock, request was sent, failed before or at the proxy, metrics)"""
+Failed: TypeAlias = tuple[int, int, int, bytes | BaseException, int, bool, bool, bytes]
+"""(FAILED, outcome, curl code or -1, detail for people, clock, request was sent, failed before or at the proxy, metrics).
+Where the outcome is "raised" what was raised stands in place of the detail."""
 Message: TypeAlias = Informational | Started | Chunk | Done | Responded | Failed
 
 METRICS_FORMAT: Final[str]
@@ -129,6 +130,12 @@ def log_register(waiter: Waiter) -> bool: ...
 @final
 class Config:
     """Immutable options of a request, compiled: libcurl's and the engine's. Shared by any number of requests."""
+
+    options: Sequence[tuple[int, int | bytes | Sequence[bytes]]]
+    flags: int
+    timeout_ms: int
+    read_timeout_ms: int
+    max_bytes: int
     def __new__(
         cls,
         options: Sequence[tuple[int, int | bytes | Sequence[bytes]]],
@@ -151,6 +158,13 @@ class Config:
 @final
 class Call:
     """What requests of one kind have in common: buffered both ways, no mailbox."""
+
+    config: Config
+    method: bytes
+    flags: int
+    body: bytes | None
+    body_length: int
+    upload_window: int
     def __new__(cls, config: Config, method: bytes, flags: int, body: bytes | None, upload_window: int) -> Self: ...
 
 @disjoint_base
@@ -191,6 +205,23 @@ class Pool:
     def start(self, transfer: Transfer[Any], call: Call, url: object, token: int) -> int:
         """submit() for the requests that programs make most of, at half its cost. NOT_PLAIN: `url` is not a str that
         plain_url knows, and nothing was done."""
+    def play(
+        self,
+        transfer: Transfer[Any],
+        player: Player,
+        config: Config,
+        method: bytes,
+        url: bytes,
+        origin: bytes,
+        flags: int,
+        body: bytes | None,
+        body_length: int,
+        window: int,
+        upload_window: int,
+        mailbox: Mailbox | None,
+        token: int,
+    ) -> int:
+        """As submit(), for a request that `player` answers in place of a worker: ACCEPTED, CLOSED, NO_MEMORY."""
     def refuse(self) -> None:
         """From now on submit answers CLOSED."""
     def stop(self) -> None:
@@ -220,6 +251,8 @@ class Transfer(Generic[_Kept]):
         """True when the total deadline is more than one second past and nothing has settled it: its worker is wedged."""
     def overdue_at(self) -> float:
         """When overdue() may become true, on time.monotonic()'s clock; infinity where the request has no total timeout."""
+    def expire(self) -> bool:
+        """Settle an overdue transfer that is played with "timeout". False: a worker has it."""
     def seconds_to_overdue(self) -> float | None:
         """Seconds until overdue() may become true; None where the request has no total timeout or is settled."""
     def cancel(self) -> bool:
@@ -240,6 +273,43 @@ class Transfer(Generic[_Kept]):
         """The terminal message, the same object each time; None while in flight. Does not take messages."""
     def register(self, waiter: Waiter, mask: int) -> bool:
         """Have `waiter` woken once when a condition in `mask` holds. True: one holds already, and nothing was registered."""
+
+@disjoint_base
+class Player:
+    """The worker's side of one request, for Python to play. Pool.play gives it its request.
+
+    Its methods do nothing once the request has its outcome. What is pending goes on by itself, in the thread that gives credit,
+    or takes: no thread is needed.
+    """
+
+    token: int | None
+    error: BaseException | None
+    """What raised() was given."""
+    def __init__(self) -> None: ...
+    def called(self, body: bytes) -> None:
+        """To be overridden: a streamed body has come to its end. Called in the thread that ended it; it must not raise."""
+    def settled(self) -> None:
+        """To be overridden: the request has its outcome. Called in the thread that gave it; it must not raise."""
+    @property
+    def done(self) -> bool:
+        """The request has its outcome (or was never accepted)."""
+    def read(self) -> None:
+        """Take what there is of a streamed body; at its end called() is called."""
+    def begin(self) -> None:
+        """From here the request counts as sent."""
+    def respond(self, status: int, block: bytes, content: bytes, trailers: bytes, cookies: bytes) -> None:
+        """The whole response: its header block, its body as it is delivered, trailer lines, cookies as Netscape lines."""
+    def pump(self) -> None:
+        """Deliver what the window allows."""
+    def fail(self, outcome: int, curl_code: int, detail: bytes) -> bool:
+        """Settle with an outcome other than "ok" and "raised". False: settled before."""
+    def cancel(self, detail: bytes) -> bool: ...
+    def raised(self, error: BaseException) -> bool:
+        """Settle with "raised": whoever takes the terminal message gets the very object."""
+    def expire(self, clock: int) -> bool:
+        """Settle with "timeout" of a clock, total or read."""
+    def seconds_left(self) -> float | None:
+        """Until the request's total deadline; None without one."""
 
 @disjoint_base
 class Mailbox:

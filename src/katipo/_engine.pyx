@@ -84,6 +84,7 @@ cdef dict _names(const char *(*name)(int) noexcept nogil):
 
 OUTCOMES = _names(engine_outcome_name)
 CLOCKS = _names(engine_clock_name)
+cdef int RAISED = OUTCOMES["raised"]
 _COUNTS = _names(engine_count_name)
 
 
@@ -344,6 +345,7 @@ def log_take():
 
 
 import sys as _sys
+from weakref import ref as _ref
 
 _LITTLE = _sys.byteorder == "little"
 
@@ -358,6 +360,12 @@ def log_register(Waiter waiter not None):
 
 cdef class Config:
     cdef engine_config *c
+    # For who plays a worker.
+    cdef readonly object options
+    cdef readonly int flags
+    cdef readonly int64_t timeout_ms
+    cdef readonly int64_t read_timeout_ms
+    cdef readonly int64_t max_bytes
 
     def __cinit__(self, options, *, bytes identity=b"", int flags=0, int64_t connect_timeout_ms=0, int64_t timeout_ms=0,
                   int64_t read_timeout_ms=0, int64_t write_timeout_ms=0, int64_t pool_timeout_ms=0,
@@ -374,6 +382,11 @@ cdef class Config:
         self.c = engine_config_new(&limits, identity, len(identity))
         if self.c == NULL:
             raise MemoryError
+        self.options = options
+        self.flags = flags
+        self.timeout_ms = timeout_ms
+        self.read_timeout_ms = read_timeout_ms
+        self.max_bytes = max_bytes
         for number, value in options:
             self.add(number, value)
 
@@ -551,10 +564,16 @@ cdef object convert(const engine_message *m):
             bool(m.proxy_failed), metrics)
 
 
+cdef object _with_error(tuple message, error):
+    """A FAILED message with what was raised in place of the detail."""
+    return (*message[:3], error, *message[4:])
+
+
 cdef class Transfer:
     cdef engine_record *r
     cdef object cached
     cdef object kept
+    cdef object player  # of a played request: its Player
 
     def __class_getitem__(cls, item):
         return cls
@@ -577,11 +596,20 @@ cdef class Transfer:
 
     def overdue(self):
         cdef int64_t deadline = engine_record_deadline(self.alive())
-        return deadline != 0 and engine_outcome_of(self.r) == 0 and engine_now() > deadline + OVERDUE_NS
+        return deadline != 0 and engine_outcome_of(self.r) == 0 and engine_now() > deadline + self.grace()
+
+    cdef int64_t grace(self):
+        return 0 if engine_is_played(self.r) else OVERDUE_NS  # nobody else looks at its clock
 
     def overdue_at(self):
         cdef int64_t deadline = engine_record_deadline(self.alive())
-        return (deadline + OVERDUE_NS) / 1e9 if deadline else FOREVER
+        return (deadline + self.grace()) / 1e9 if deadline else FOREVER
+
+    def expire(self):
+        if not engine_is_played(self.alive()):
+            return False
+        engine_play_expire(self.r, CLOCKS["total"])
+        return True
 
     def seconds_to_overdue(self):
         cdef int64_t deadline = engine_record_deadline(self.alive())
@@ -645,6 +673,8 @@ cdef class Transfer:
             if not engine_terminal(self.alive(), &m):
                 return None
             message = convert(&m)
+            if m.outcome == RAISED:
+                message = _with_error(message, self.player.error)
             if self.cached is None:  # converting may run a collection, and with it other code
                 self.cached = message
                 if m.kind == ENGINE_MESSAGE_RESPONDED:
@@ -666,8 +696,11 @@ cdef class Transfer:
 
 cdef class Mailbox:
     cdef engine_mailbox *m
+    cdef dict errors  # by token: what was raised in played requests that reply here
+    cdef object __weakref__
 
     def __cinit__(self):
+        self.errors = {}
         self.m = engine_mailbox_new()
         if self.m == NULL:
             raise MemoryError
@@ -682,6 +715,8 @@ cdef class Mailbox:
         taken.token = engine_record_token(taken.r)
         try:
             taken.message = convert(&m)
+            if m.outcome == RAISED:
+                taken.message = _with_error(taken.message, self.errors.pop(taken.token))
         finally:
             if m.chunk != NULL:
                 engine_chunk_free(m.chunk)
@@ -747,12 +782,12 @@ cdef class Taken:
 @cython.final
 cdef class Call:
     """What requests of one kind have in common: buffered both ways, no mailbox."""
-    cdef Config config
-    cdef bytes method
-    cdef int flags
-    cdef bytes body
-    cdef int64_t body_length
-    cdef int64_t upload_window
+    cdef readonly Config config
+    cdef readonly bytes method
+    cdef readonly int flags
+    cdef readonly bytes body
+    cdef readonly int64_t body_length
+    cdef readonly int64_t upload_window
 
     def __cinit__(self, Config config not None, bytes method not None, int flags, bytes body, int64_t upload_window):
         self.config = config
@@ -761,6 +796,226 @@ cdef class Call:
         self.flags = flags if body is None else flags | ENGINE_HAS_BODY
         self.body_length = 0 if body is None else len(body)
         self.upload_window = upload_window
+
+
+cdef dict _playing = {}  # by token: players whose requests have no outcome yet
+
+cdef Py_ssize_t PIECE = 16384  # bytes delivered at a time, as libcurl does it (CURL_MAX_WRITE_SIZE)
+
+
+cdef void on_told(uint64_t token, unsigned what) noexcept with gil:
+    # The engine holds no reference on players: what it says may come late, in another thread.
+    player = _playing.get(token)
+    if player is not None:
+        (<Player>player).told(what)
+
+
+cdef class Player:
+    """The worker's side of one request. The GIL is what keeps its methods apart: none of them runs Python code half way."""
+    cdef engine_record *r  # a reference; NULL before the request is accepted, and once it has its outcome
+    cdef readonly object token
+    cdef object box  # a weak reference on the mailbox, or None
+    cdef readonly object error
+    cdef int64_t begun_ns
+    cdef bint streamed
+    cdef bytearray sent
+    cdef bint sent_all
+    cdef bytes content
+    cdef Py_ssize_t at
+    cdef bytes trailers
+    cdef bytes cookies
+    cdef bint pumping
+    cdef bint pump_again
+    cdef int64_t responded_ns
+
+    def __init__(self):
+        pass
+
+    def called(self, bytes body):
+        """Overridden."""
+
+    def settled(self):
+        """Overridden."""
+
+    @property
+    def done(self):
+        return self.r == NULL
+
+    cdef void told(self, unsigned what):
+        if what & (ENGINE_TOLD_SETTLED | ENGINE_TOLD_FORKED):
+            if self.let_go() and what & ENGINE_TOLD_SETTLED:
+                self.settled()
+            return
+        if what & ENGINE_TOLD_BODY:
+            self.read()
+        if what & ENGINE_TOLD_CREDIT:
+            self.pump()
+
+    cdef bint let_go(self):
+        cdef engine_record *r = self.r
+        self.r = NULL
+        self.sent = None
+        self.content = None
+        _playing.pop(self.token, None)
+        engine_record_unref(r)
+        return r != NULL
+
+    def read(self):
+        cdef engine_record *r = self.r
+        cdef char to[16384]
+        cdef int64_t n = 0
+        cdef bytearray sent = self.sent
+        if r == NULL or self.sent_all:
+            return
+        engine_record_ref(r)
+        while True:
+            n = engine_play_read(r, to, sizeof(to))
+            if n <= 0:
+                break
+            sent.extend(to[:n])
+        self.sent_all = n == ENGINE_PLAY_END
+        engine_record_unref(r)
+        if self.sent_all and self.r != NULL:
+            self.called(bytes(sent))
+
+    def begin(self):
+        if self.r != NULL:
+            engine_play_sent(self.r)
+
+    def respond(self, int status, bytes block not None, bytes content not None, bytes trailers not None,
+                bytes cookies not None):
+        cdef engine_message m
+        cdef engine_record *r = self.r
+        if r == NULL:
+            return
+        self.responded_ns = engine_now()
+        self.content = content
+        self.trailers = trailers
+        self.cookies = cookies
+        memset(&m, 0, sizeof(m))
+        m.status = status
+        m.block = block
+        m.block_size = len(block)
+        m.cookies = cookies
+        m.cookies_size = len(cookies)
+        if not self.streamed:
+            m.body = content
+            m.body_size = len(content)
+            self.at = len(content)
+            self.end(&m)
+            return
+        engine_record_ref(r)
+        if engine_play_start(r, &m):
+            self.pump()
+        else:
+            self.end_as(OUTCOMES["no_memory"], 27, b"out of memory")
+        engine_record_unref(r)
+
+    def pump(self):
+        cdef engine_record *r = self.r
+        cdef bytes content = self.content
+        cdef engine_message m
+        cdef engine_play_status answer = ENGINE_PLAY_TAKEN
+        cdef Py_ssize_t n
+        if r == NULL or content is None:
+            return
+        self.pump_again = True
+        if self.pumping:  # another thread took the engine's lock in between; it goes on for this one
+            return
+        self.pumping = True
+        engine_record_ref(r)
+        while self.pump_again:
+            self.pump_again = False
+            answer = ENGINE_PLAY_TAKEN
+            while answer == ENGINE_PLAY_TAKEN and self.at < len(content):
+                n = min(PIECE, len(content) - self.at)
+                answer = engine_play_append(r, PyBytes_AsString(content) + self.at, n)
+                if answer == ENGINE_PLAY_TAKEN:
+                    self.at += n
+        self.pumping = False
+        if answer == ENGINE_PLAY_TAKEN:
+            memset(&m, 0, sizeof(m))
+            self.end(&m)
+        elif answer == ENGINE_PLAY_TOO_LARGE:
+            self.end_as(OUTCOMES["too_large"], 63, b"the response is larger than max_response_bytes")
+        elif answer == ENGINE_PLAY_NO_MEMORY:
+            self.end_as(OUTCOMES["no_memory"], 27, b"out of memory")
+        engine_record_unref(r)
+
+    cdef bint end(self, engine_message *m):
+        """Settle: "ok" where `m` says no outcome."""
+        cdef engine_record *r = self.r
+        cdef engine_metrics metrics
+        cdef bint first
+        if r == NULL:
+            return False
+        memset(&metrics, 0, sizeof(metrics))
+        metrics.total_us = (engine_now() - self.begun_ns) // 1000
+        metrics.bytes_sent = len(self.sent)
+        metrics.bytes_received = self.at
+        if self.responded_ns:
+            metrics.starttransfer_us = (self.responded_ns - self.begun_ns) // 1000
+        m.metrics = &metrics
+        if m.outcome == 0:
+            m.outcome = OUTCOMES["ok"]
+            m.curl_code = -1
+            m.trailers = self.trailers
+            m.trailers_size = len(self.trailers)
+            m.cookies = self.cookies
+            m.cookies_size = len(self.cookies)
+        engine_record_ref(r)
+        first = engine_play_end(r, m)
+        engine_record_unref(r)
+        return first
+
+    cdef bint end_as(self, int outcome, int curl_code, bytes detail):
+        cdef engine_message m
+        memset(&m, 0, sizeof(m))
+        m.outcome = outcome
+        m.curl_code = curl_code
+        m.detail = detail
+        m.detail_size = len(detail)
+        return self.end(&m)
+
+    def fail(self, int outcome, int curl_code, bytes detail not None):
+        if engine_outcome_name(outcome) == NULL or outcome <= 1 or outcome == RAISED:
+            raise ValueError("not the name of a failure")
+        return bool(self.end_as(outcome, curl_code, detail))
+
+    def raised(self, error not None):
+        if self.r == NULL:
+            return False
+        self.error = error
+        box = None if self.box is None else self.box()
+        if box is not None:
+            (<Mailbox>box).errors[self.token] = error
+        if self.end_as(RAISED, -1, b"the handler raised an error"):
+            return True
+        if box is not None:
+            (<Mailbox>box).errors.pop(self.token, None)
+        return False
+
+    def expire(self, int clock):
+        cdef engine_record *r = self.r
+        cdef bint first = False
+        if r != NULL:
+            engine_record_ref(r)
+            first = engine_play_expire(r, clock)
+            engine_record_unref(r)
+        return bool(first)
+
+    def cancel(self, bytes detail not None):
+        return self.fail(OUTCOMES["cancelled"], -1, detail)
+
+    def seconds_left(self):
+        cdef int64_t deadline
+        if self.r == NULL:
+            return None
+        deadline = engine_record_deadline(self.r)
+        return max(0, deadline - engine_now()) / 1e9 if deadline else None
+
+    def __dealloc__(self):
+        engine_record_unref(self.r)
 
 
 cdef class Pool:
@@ -848,6 +1103,40 @@ cdef class Pool:
         request.mailbox = NULL
         request.token = token
         return <int>engine_submit(self.p, &request, &transfer.r)
+
+    def play(self, Transfer transfer not None, Player player not None, Config config not None, bytes method not None,
+             bytes url not None, bytes origin not None, int flags, body, int64_t body_length, int64_t window,
+             int64_t upload_window, Mailbox mailbox, uint64_t token):
+        cdef engine_request request
+        cdef engine_status status
+        if transfer.r != NULL or player.token is not None:
+            raise ValueError("the transfer has been submitted")
+        memset(&request, 0, sizeof(request))
+        request.config = config.c
+        request.method = method
+        request.url = url
+        request.origin = origin
+        request.flags = flags & ~ENGINE_HAS_BODY  # the player has it
+        request.body_size = body_length
+        request.window = window
+        request.upload_window = upload_window
+        request.mailbox = NULL if mailbox is None else mailbox.m
+        request.token = token
+        player.token = token
+        player.streamed = flags & ENGINE_STREAM
+        player.sent = bytearray() if body is None else bytearray(body)
+        player.begun_ns = engine_now()
+        if mailbox is not None:
+            player.box = _ref(mailbox)
+        status = engine_play(self.p, &request, on_told, &transfer.r)
+        if status == ENGINE_ACCEPTED:
+            player.r = transfer.r
+            engine_record_ref(player.r)
+            transfer.player = player
+            _playing[token] = player
+            if engine_outcome_of(player.r) != 0:  # settled before it could be told
+                player.let_go()
+        return <int>status
 
     def refuse(self):
         engine_pool_refuse(self.p)

@@ -1,7 +1,7 @@
 """Proxies from the environment, as curl and the other clients read it.
 
-`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`, in lower case first, then in upper case. HTTP_PROXY is not believed where
-REQUEST_METHOD is set: under CGI it is a header of the client's (CVE-2016-5385).
+`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`: in lower case first, then in upper case. HTTP_PROXY is not believed
+where REQUEST_METHOD is set: under CGI it is a header of the client's (CVE-2016-5385).
 """
 
 from __future__ import annotations

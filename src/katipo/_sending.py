@@ -126,7 +126,7 @@ def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
     if "cookie" in ask.headers:  # the caller's own header is all that is sent
         return
     stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=ask.addressed)
-    value = merged_header(stored, ask.cookies) if ask.cookies else stored
+    value = merged_header(stored, ask.cookies, url=request.url, addressed=ask.addressed)
     if value:
         request.headers["Cookie"] = value
     else:

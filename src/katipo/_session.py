@@ -12,13 +12,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, cast
 
-from ._arguments import ClientArguments, CookieTypes, EventHooks
+from ._arguments import ClientArguments, EventHooks
 from ._ask import Ask, without_credentials
 from ._compat import Unpack
 from ._content import build_content
+from ._curl_options import Refused
 from ._environment import Proxies
 from ._face import Face
 from ._option_table import OPTIONS
+from ._request_headers import checked_headers
 from ._version import __version__
 from .auth import BasicAuth, as_auth
 from .config import Limits, Timeout, as_timeout, tls_options
@@ -300,7 +302,7 @@ class Session:
         if body is not None and body.content_type is not None and "content-type" not in ask.headers:
             ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
-        ask.cookies = {} if own is None else own_cookies(own)
+        ask.cookies = None if own is None else Cookies(own)
         ask.proxy = get("proxy")
         if ask.proxy is not None and not isinstance(ask.proxy, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadOptions(f"proxy: must be str or None, not {type(ask.proxy).__name__}")
@@ -427,30 +429,16 @@ def merged_headers(
     merged = headers.copy()
     if not given:
         return merged, unsent
-    if not isinstance(given, Headers):
-        pairs = given.items() if isinstance(given, Mapping) else list(given)
-        try:
-            absent = {_name(name) for name, value in pairs if value is None}
-            given = Headers([(name, value) for name, value in pairs if value is not None])  # type: ignore[misc]
-        except (TypeError, ValueError, UnicodeEncodeError):
-            raise BadOptions(
-                "headers: must be a mapping or pairs of str or bytes, values None where nothing is to be sent"
-            ) from None
-        for name in absent:
-            merged.pop(name.decode("latin-1"), None)
-        unsent = unsent | absent
-    merged.update(given)
-    present = {name.lower() for name, _ in given.raw}
-    return merged, unsent - present
-
-
-def _name(name: str | bytes) -> bytes:
-    return (name.encode() if isinstance(name, str) else name).lower()
-
-
-def own_cookies(cookies: CookieTypes) -> dict[str, str]:
-    """A request's own cookies, value by name."""
-    return dict(Cookies(cookies).items())
+    try:
+        checked = checked_headers(given) or []
+    except Refused as refused:
+        raise BadOptions(f"headers: {refused.text}") from None
+    for _, lower, value in checked:
+        if value is None:
+            merged.pop(lower.decode("ascii"), None)
+    merged.update([(name, value) for name, _, value in checked if value is not None])
+    absent = {lower for _, lower, value in checked if value is None}
+    return merged, (unsent | absent) - {lower for _, lower, value in checked if value is not None}
 
 
 def _checked_encoding(name: object) -> str:

@@ -32,6 +32,7 @@ from .errors import (
     StreamClosed,
     StreamConsumed,
     StreamError,
+    TransportError,
     error_from_outcome,
 )
 from .headers import Headers
@@ -62,6 +63,7 @@ _CURL: Final = _engine.OUTCOMES["curl"]
 _TOO_LARGE: Final = _engine.OUTCOMES["too_large"]
 _WORKER_DIED: Final = _engine.OUTCOMES["worker_died"]
 _POOL_CLOSED: Final = _engine.OUTCOMES["pool_closed"]
+_RAISED: Final = _engine.OUTCOMES["raised"]
 
 _DELIVERY: Final = 16 * 1024
 """What libcurl hands over at a time (CURL_MAX_WRITE_SIZE). A chunk may overshoot its window by so much."""
@@ -76,10 +78,12 @@ def failure(message: _engine.Failed, request: Request) -> Error:
     _, outcome, curl_code, detail, clock, sent, proxy_failed, metrics = message
     if outcome == _POOL_CLOSED:
         waiting.hold_daemon()
+    if outcome == _RAISED:
+        return _raised_error(detail, request, metrics)
     return error_from_outcome(
         _OUTCOMES[outcome],
         curl_code=curl_code,
-        detail=detail,
+        detail=detail if isinstance(detail, bytes) else b"",
         clock=_CLOCKS[clock],
         proxy_failed=proxy_failed,
         request=request,
@@ -88,13 +92,34 @@ def failure(message: _engine.Failed, request: Request) -> Error:
     )
 
 
+_HANDLER_RAISED: Final = "handler_raised"
+
+
+def _raised_error(raised: bytes | BaseException, request: Request, metrics: bytes) -> Error:
+    """What a FakePool's handler raised, as the error of a request: one of katipo's as it is, any other as a cause."""
+    if isinstance(raised, Error):
+        if isinstance(raised, RequestError) and raised.request is None:
+            raised.request = request
+        return raised
+    assert isinstance(raised, BaseException)
+    text = f"the handler of the FakePool raised {type(raised).__name__}"
+    error = TransportError(text, code=_HANDLER_RAISED, request=request, metrics=Metrics.unpack(metrics))
+    error.__cause__ = raised
+    return error
+
+
+def _to_raise(error: Error) -> BaseException:
+    """What a caller is to see of a request's error: what a FakePool's handler raised comes through as it is."""
+    return error.__cause__ if error.code == _HANDLER_RAISED and error.__cause__ is not None else error
+
+
 class Transfer(_engine.Transfer[Response]):
     """The engine's side of a handle."""
 
     __slots__ = ()
 
     def fail_overdue(self) -> None:
-        if self.overdue():
+        if self.overdue() and not self.expire():
             self.fail(_WORKER_DIED, b"the worker is stuck inside libcurl")
 
 
@@ -390,7 +415,7 @@ class Handle:
             self._flush()
         parts: Any = terminal
         if parts[0] == FAILED:
-            raise failure(parts, self._request)
+            raise _to_raise(failure(parts, self._request))
         # Threads that come here at once all get the response of the first.
         self._response = response = self._transfer.keep(response_of(parts, self._asked))
         return response
@@ -454,7 +479,8 @@ class Handle:
             if self._ended and self._response is None:
                 return True  # dropped: that the answer came in between is nothing that the caller has seen
             raise StreamClosed(f"the request has been answered: {self._answer.value}")
-        raise failure(terminal, self._request) if self._delivery is None else self._delivery.error(terminal)
+        error = failure(terminal, self._request) if self._delivery is None else self._delivery.error(terminal)
+        raise _to_raise(error)
 
     # ---------------------------------------------------------------------------------------------- the response's body
 
@@ -588,6 +614,6 @@ class MessageIterator:
         if self._flush is not None:
             self._flush()
         if isinstance(message, Failed):
-            raise message.error
+            raise _to_raise(message.error)
         assert isinstance(message, Done)
         return message

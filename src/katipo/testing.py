@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from ._fake_pool import FakePool, Handler
 from .errors import BadOptions
 from .pool import Pool, engine_fault
 
-__all__ = ["kill_worker"]
+__all__ = ["FakePool", "Handler", "kill_worker"]
 
 How = Literal["poller", "memory", "multi"]
 

@@ -45,6 +45,7 @@ __all__ = [
     "in_thread",
     "pool_closed",
     "pool_opened",
+    "run_before_blocking",
     "steps",
     "until",
     "until_or_timeout",
@@ -82,6 +83,16 @@ class _Free(list[_engine.WakeQueue]):
     __slots__ = ("__weakref__",)
 
 
+_before_blocking: Callable[[], None] | None = None
+
+
+def run_before_blocking(function: Callable[[], None]) -> None:
+    """Have a thread call `function` each time before it blocks: for what its event loop would do, which then stands
+    still."""
+    global _before_blocking
+    _before_blocking = function
+
+
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.free = _Free()
@@ -110,6 +121,8 @@ def block(register: Register, mask: int, timeout: float | None = None, watched: 
         if register(waiter, mask):
             return True
         try:
+            if _before_blocking is not None:
+                _before_blocking()
             return _block(queue, waiter, timeout, watched)
         except BaseException:
             waiter.cancel()
