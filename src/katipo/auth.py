@@ -477,7 +477,7 @@ def as_auth(value: object) -> Auth | None:
             raise BadOptions("auth: a tuple must be (user, password)")
         return BasicAuth(*pair)
     if callable(value) and not isinstance(value, type):
-        return FunctionAuth(value)
+        return FunctionAuth(cast("Callable[[Request], Request]", value))
     raise BadOptions(
         f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(value).__name__}"
     )
