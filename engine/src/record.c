@@ -86,15 +86,6 @@ static chunk *pop_informational(engine_record *r) {
     return c;
 }
 
-static chunk *pop_informational(engine_record *r) {
-    chunk *c = r->first_informational;
-    r->first_informational = c->next;
-    if (!c->next) r->last_informational = NULL;
-    r->informational_count--;
-    r->informational_bytes -= sizeof *c + c->size;
-    return c;
-}
-
 static void drop_chunks(engine_record *r) {
     for (chunk *c = r->first_chunk, *next; c; c = next) {
         next = c->next;

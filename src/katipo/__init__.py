@@ -1,7 +1,10 @@
 """katipo: an HTTP client on libcurl for programs that do a lot of HTTP."""
 
 from . import messages, testing
+from ._api import delete, get, head, options, patch, post, put, request, stream
+from ._arguments import AsyncClientOptions, AsyncExchangeOptions, ClientOptions, ExchangeOptions
 from ._version import __version__
+from .async_client import AsyncClient, AsyncExchange
 from .auth import (
     Auth,
     AWSSigV4Auth,
@@ -12,6 +15,9 @@ from .auth import (
     NetRCAuth,
     NTLMAuth,
 )
+from .client import Client, Exchange
+from .config import TLS, Limits, Timeout
+from .cookie_store import Cookies
 from .cookies import CookieJar
 from .errors import (
     AwaitTimeout,
@@ -19,6 +25,7 @@ from .errors import (
     Cancelled,
     ConnectError,
     ConnectTimeout,
+    CookieConflict,
     DecodingError,
     Error,
     HTTPError,
@@ -61,12 +68,19 @@ from .options import AsyncRequestOptions, RequestOptions
 from .pool import Pool, PoolStatistics
 from .request import Request
 from .response import Response
+from .streaming import AsyncStreamingResponse, StreamingResponse
 from .url import URL
 
 __all__ = [
+    "TLS",
     "URL",
     "AWSSigV4Auth",
+    "AsyncClient",
+    "AsyncClientOptions",
+    "AsyncExchange",
+    "AsyncExchangeOptions",
     "AsyncRequestOptions",
+    "AsyncStreamingResponse",
     "Auth",
     "AwaitTimeout",
     "BadOptions",
@@ -74,13 +88,19 @@ __all__ = [
     "BearerAuth",
     "Cancelled",
     "Chunk",
+    "Client",
+    "ClientOptions",
     "ConnectError",
     "ConnectTimeout",
+    "CookieConflict",
     "CookieJar",
+    "Cookies",
     "DecodingError",
     "DigestAuth",
     "Done",
     "Error",
+    "Exchange",
+    "ExchangeOptions",
     "Failed",
     "Features",
     "HTTPError",
@@ -89,6 +109,7 @@ __all__ = [
     "Headers",
     "Informational",
     "InvalidURL",
+    "Limits",
     "LocalProtocolError",
     "Mailbox",
     "MailboxClosed",
@@ -119,7 +140,9 @@ __all__ = [
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
+    "StreamingResponse",
     "TLSError",
+    "Timeout",
     "TimeoutException",
     "TooManyRedirects",
     "TotalTimeout",
@@ -129,7 +152,16 @@ __all__ = [
     "WriteError",
     "WriteTimeout",
     "__version__",
+    "delete",
     "features",
+    "get",
+    "head",
     "messages",
+    "options",
+    "patch",
+    "post",
+    "put",
+    "request",
+    "stream",
     "testing",
 ]

@@ -96,8 +96,8 @@ class AsyncClientOptions(ExchangeOptions, total=False):
     follow_redirects: bool | None
 
 
-class ClientArguments(TypedDict, total=False):
-    """Arguments of Client and AsyncClient."""
+class ClientArguments(TypedDict):
+    """All arguments of Client and AsyncClient."""
 
     base_url: str | URL
     headers: HeaderOptions | Headers | None

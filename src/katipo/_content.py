@@ -208,14 +208,14 @@ def _content(content: Any) -> Body:
         return _file(content)
     if isinstance(content, AsyncIterable):
         once = isinstance(content, AsyncIterator)
-        return StreamBody(lambda: aiter(cast("AsyncIterable[Any]", content)), can_replay=not once, is_async=True)
+        return StreamBody(lambda: aiter(content), can_replay=not once, is_async=True)
     try:
         return BytesBody(memoryview(content).tobytes())
     except TypeError:
         pass
     if isinstance(content, Iterable):
         once = isinstance(content, Iterator)
-        return StreamBody(lambda: iter(cast("Iterable[Any]", content)), can_replay=not once)
+        return StreamBody(lambda: iter(content), can_replay=not once)
     raise BadOptions(
         f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
     )

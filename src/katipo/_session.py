@@ -90,14 +90,14 @@ def _pool_options(arguments: ClientArguments, limits: Limits, trust_env: bool) -
     given = arguments.get
     options: dict[str, Any] = dict(
         tls_options(
-            verify=given("verify", True),
-            cert=given("cert"),
-            tls=given("tls"),
+            verify=arguments["verify"],
+            cert=arguments["cert"],
+            tls=arguments["tls"],
             environ=os.environ if trust_env else None,
         )
     )
-    options["http_version"] = _http_version(given("http1", True), given("http2", True), given("http3", False))
-    own = given("curl_options")
+    options["http_version"] = _http_version(arguments["http1"], arguments["http2"], arguments["http3"])
+    own = arguments["curl_options"]
     if own is not None and not isinstance(own, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadOptions(f"curl_options: must be a mapping, not {type(own).__name__}")
     further = _without_pools_names(options, own or {})
@@ -107,7 +107,7 @@ def _pool_options(arguments: ClientArguments, limits: Limits, trust_env: bool) -
 
 def _own_or_given_pool(arguments: ClientArguments, limits: Limits) -> tuple[Pool, bool]:
     """The pool, and whether it is the client's own."""
-    pool, workers = arguments.get("pool"), arguments.get("workers", 1)
+    pool, workers = arguments["pool"], arguments["workers"]
     if pool is None:
         return Pool(workers, **limits.for_pool()), True
     if not isinstance(pool, Pool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -169,30 +169,29 @@ class Session:
 
     def __init__(self, face: Face, **arguments: Unpack[ClientArguments]) -> None:
         self.face = face
-        given = arguments.get
-        trust_env = checked_flag("trust_env", given("trust_env", True))
-        proxy = given("proxy")
+        trust_env = checked_flag("trust_env", arguments["trust_env"])
+        proxy = arguments["proxy"]
         self.trust_env = trust_env
         # "" is direct: the environment has no say either.
         self._proxies = Proxies(os.environ if trust_env and proxy is None else {})
         self._proxy = proxy
-        self.default_encoding = _checked_encoding(given("default_encoding", "utf-8"))
-        self._max_bytes = checked_bound("max_response_bytes", given("max_response_bytes"))
-        self.max_redirects = _checked_count("max_redirects", given("max_redirects", 20))
-        self.follow_redirects = checked_flag("follow_redirects", given("follow_redirects", False))
-        limits = given("limits", DEFAULT_LIMITS)
+        self.default_encoding = _checked_encoding(arguments["default_encoding"])
+        self._max_bytes = checked_bound("max_response_bytes", arguments["max_response_bytes"])
+        self.max_redirects = _checked_count("max_redirects", arguments["max_redirects"])
+        self.follow_redirects = checked_flag("follow_redirects", arguments["follow_redirects"])
+        limits = arguments["limits"]
         if not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadOptions(f"limits: must be Limits, not {type(limits).__name__}")
         self._options = _pool_options(arguments, limits, trust_env)
         self._settings: dict[Hashable, Settings] = {}
         self.closed = False
-        self.timeout = as_timeout(given("timeout", DEFAULT_TIMEOUT))
-        self.auth = as_auth(given("auth"))
-        self.all_hooks = checked_hooks(given("event_hooks"))
-        self.params = _pairs(given("params"))
-        self.base_url = _checked_base(given("base_url", ""))
-        self.cookies = Cookies(given("cookies"))
-        self.headers, self._unsent = merged_headers(_default_headers(), given("headers") or {})
+        self.timeout = as_timeout(arguments["timeout"])
+        self.auth = as_auth(arguments["auth"])
+        self.all_hooks = checked_hooks(arguments["event_hooks"])
+        self.params = _pairs(arguments["params"])
+        self.base_url = _checked_base(arguments["base_url"])
+        self.cookies = Cookies(arguments["cookies"])
+        self.headers, self._unsent = merged_headers(_default_headers(), arguments["headers"] or {})
         # Everything that can be wrong is, before the pool is made.
         self.settings(proxy or "", keeps_credentials=True, auth={}, curl_options=None)
         self.pool, self.owns_pool = _own_or_given_pool(arguments, limits)

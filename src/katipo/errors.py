@@ -28,6 +28,7 @@
       AwaitTimeout (also TimeoutError)
       PoolClosed
       MailboxClosed
+      CookieConflict
       StreamError (also RuntimeError)
         StreamConsumed
         StreamClosed
@@ -59,6 +60,7 @@ __all__ = [
     "Cancelled",
     "ConnectError",
     "ConnectTimeout",
+    "CookieConflict",
     "DecodingError",
     "Error",
     "HTTPError",
@@ -367,6 +369,12 @@ class MailboxClosed(Error):
     """The mailbox is closed, and everything in it has been taken."""
 
     default_code = "mailbox_closed"
+
+
+class CookieConflict(Error):
+    """Several cookies of the name that was asked for: the domain or the path has to say which."""
+
+    default_code = "cookie_conflict"
 
 
 class StreamError(Error, RuntimeError):

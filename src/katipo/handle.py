@@ -53,6 +53,7 @@ __all__ = [
     "Transfer",
     "block_for_room",
     "failure",
+    "send_file",
     "send_now",
 ]
 
@@ -534,6 +535,11 @@ def block_for_room(handle: Handle) -> None:
     """Block the calling thread until more of the request's body can be sent, or the request has ended."""
     transfer = handle._transfer  # pyright: ignore[reportPrivateUsage]
     waiting.block(transfer.register, ON_ROOM | ON_TERMINAL, None, transfer)
+
+
+def send_file(handle: Handle, descriptor: int, offset: int, length: int) -> None:
+    """Have the worker send `length` bytes of a file from `offset` on, and end the body there. The descriptor is copied."""
+    handle._send_file(descriptor, offset, length)  # pyright: ignore[reportPrivateUsage]
 
 
 def send_now(handle: Handle, data: Buffer) -> bool:
