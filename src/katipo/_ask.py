@@ -115,10 +115,10 @@ class Ask:
             clocks["timeout_ms"] = max(1, int(left * 1000))
         return clocks
 
-    def request(self) -> Request:
-        """The request as hooks, auth flows, responses and errors see it."""
+    def request(self, *, duplex: bool = False) -> Request:
+        """The request as hooks, auth flows, responses and errors see it. `duplex`: its body is not known yet."""
         content = self.body.data if isinstance(self.body, BytesBody) else None
-        return client_request(self.method, self.url, self.headers, content, self.body is not None)
+        return client_request(self.method, self.url, self.headers, content, duplex or self.body is not None)
 
 
 def method_after(status: int, method: str) -> str:

@@ -225,7 +225,7 @@ class Duplex:
     async def open(self) -> None:
         """Send the headers."""
         session, ask = self._session, self._ask
-        request = ask.request()
+        request = ask.request(duplex=True)
         if ask.auth is not None:
             # Its first request only: what has gone up cannot be sent again.
             self._flow = ask.auth.auth_flow(request)

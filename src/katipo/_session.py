@@ -366,7 +366,8 @@ class Session:
                 more = _without_pools_names(options, curl_options)
                 options["curl_options"] = {**cast("dict[str, Any]", options["curl_options"]), **more}
             settings = compile_settings({**options, **auth, "proxy": proxy}, library=loaded_library())
-            if curl_options is None:
+            # Whose tickets there are, which is part of Negotiate's settings, is asked anew each time.
+            if curl_options is None and "negotiate" not in settings.flags:
                 if len(self._settings) >= _SETTINGS_KEPT:
                     self._settings.clear()
                 self._settings[key] = settings

@@ -342,7 +342,7 @@ class AWSSigV4Auth(_Value):
         given = request.headers.get("X-Amz-Content-SHA256")
         if given == _sigv4.UNSIGNED_PAYLOAD:
             return given
-        if not _is_streamed(request):
+        if not request.is_streamed:
             # A hash that was given may be that of another request, where headers were copied.
             return _sigv4.payload_hash(request.content or b"")
         if given is not None:
@@ -358,10 +358,6 @@ class AWSSigV4Auth(_Value):
 def _clock() -> float:
     """Seconds since the epoch, for signatures. A name of its own, so that tests can set it."""
     return time.time()
-
-
-def _is_streamed(request: Request) -> bool:
-    return bool(getattr(request, "is_streamed", False))
 
 
 def _check_credentials(given: object) -> tuple[str, str, str | None]:
@@ -468,21 +464,20 @@ AuthTypes: TypeAlias = "Auth | tuple[Text, Text] | Callable[[Request], Request]"
 """What `auth=` takes beside None."""
 
 
-def as_auth(value: AuthTypes | None) -> Auth | None:
+def as_auth(value: object) -> Auth | None:
     """The Auth that is meant: None for None, BasicAuth for (user, password), FunctionAuth for a callable.
 
     Raises BadOptions for anything else; the message shows nothing of it.
     """
-    given: object = value
-    if given is None or isinstance(given, Auth):
-        return given
-    if isinstance(given, tuple):
-        pair = cast("tuple[Text, ...]", given)
+    if value is None or isinstance(value, Auth):
+        return value
+    if isinstance(value, tuple):
+        pair = cast("tuple[Text, ...]", value)
         if len(pair) != 2:
             raise BadOptions("auth: a tuple must be (user, password)")
         return BasicAuth(*pair)
-    if callable(given) and not isinstance(given, type):
-        return FunctionAuth(given)
+    if callable(value) and not isinstance(value, type):
+        return FunctionAuth(cast("Callable[[Request], Request]", value))
     raise BadOptions(
-        f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(given).__name__}"
+        f"auth: must be an Auth, a tuple (user, password), or a function of a Request, not {type(value).__name__}"
     )

@@ -10,6 +10,7 @@ import pytest
 
 import katipo
 from katipo import _sigv4, auth
+from katipo.request import client_request
 
 if TYPE_CHECKING:
     from katipo.auth import Credentials
@@ -253,16 +254,10 @@ def test_credentials_can_be_refreshed() -> None:
     assert "x-amz-security-token" in signed_names(seen[1])
 
 
-class Streamed(katipo.Request):
-    """A request whose body is not in `content`."""
-
-    @property
-    def is_streamed(self) -> bool:
-        return True
-
-
 def sign_streamed(service: str, url: str, **parts: Any) -> str | None:
-    request = Streamed("PUT", url, **parts)
+    headers = katipo.Headers(parts.get("headers"))
+    request = client_request("PUT", katipo.URL(url), headers, None, True)
+    assert request.is_streamed
     list(katipo.AWSSigV4Auth("AK", "SK", region="r", service=service).auth_flow(request))
     return request.headers.get("X-Amz-Content-SHA256")
 
