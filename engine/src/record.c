@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "files.h"
 #include "mailbox.h"
 #include "pool.h"
 #include "worker.h"
@@ -86,13 +87,18 @@ static chunk *pop_informational(engine_record *r) {
     return c;
 }
 
+chunk *record_take_chunks(engine_record *r) {
+    chunk *first = r->first_chunk;
+    r->first_chunk = r->last_chunk = NULL;
+    r->chunk_count = 0;
+    return first;
+}
+
 static void drop_chunks(engine_record *r) {
-    for (chunk *c = r->first_chunk, *next; c; c = next) {
+    for (chunk *c = record_take_chunks(r), *next; c; c = next) {
         next = c->next;
         engine_chunk_free(c);
     }
-    r->first_chunk = r->last_chunk = NULL;
-    r->chunk_count = 0;
     while (r->first_informational) engine_chunk_free(pop_informational(r));
 }
 
@@ -116,6 +122,7 @@ void engine_record_unref(engine_record *r) {
     buffer_clear(&r->response);
     free(r->effective_url);
     free(r->body);
+    files_free(r);
     engine_config_unref(r->config);
     mailbox_unref(r->mailbox);
     worker_unref(r->worker);
@@ -139,6 +146,7 @@ static int holds(const engine_record *r, int mask) {
     if (settled) now |= ENGINE_ON_TERMINAL | ENGINE_ON_ROOM;
     if (r->waiting_up < r->upload_window || r->body_ended) now |= ENGINE_ON_ROOM;
     if (record_message_count(r) || (settled && r->terminal_taken)) now |= ENGINE_ON_NEWS;
+    if (!files_open(r)) now |= ENGINE_ON_FILES_CLOSED;
     return now & mask;
 }
 
@@ -206,11 +214,12 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
     append_answer answer = APPEND_TAKEN;
     int64_t most = r->config->limits.max_bytes;
     lock(LOCK_RECORD, r);
+    bool to_file = files_take_body(r);
     if (outcome_of(r) != ENGINE_OUTCOME_PENDING) {
         answer = APPEND_SETTLED;
     } else if (r->discard) {
         r->received += (int64_t)size;
-    } else if (r->credit <= 0) {
+    } else if (r->credit <= 0 && !to_file) {
         r->rx_paused = true;
         answer = APPEND_PAUSE;
     } else if (most >= 0 && r->received + (int64_t)size > most) {
@@ -219,7 +228,8 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
         chunk *last = r->last_chunk;
         if (!last || last->room - last->size < size) {
             if (last && r->next_room < CHUNK_MOST) r->next_room *= 2;
-            size_t room = size >= LARGE_DELIVERY || r->next_room > CHUNK_MOST ? CHUNK_MOST : r->next_room;
+            bool large = to_file || size >= LARGE_DELIVERY || r->next_room > CHUNK_MOST;
+            size_t room = large ? CHUNK_MOST : r->next_room;
             if (room < size) room = size;
             chunk *c = room == CHUNK_MOST ? block_alloc() : mem_alloc(sizeof *c + room);
             if (c) {
@@ -240,8 +250,13 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
             memcpy(last->data + last->size, data, size);
             last->size += size;
             r->received += (int64_t)size;
-            if (r->credit < UNBOUNDED) r->credit -= (int64_t)size;
-            announce(r, ENGINE_ON_NEWS);
+            if (to_file) {
+                bool full = r->chunk_count > 1 || last->size + LARGE_DELIVERY > CHUNK_MOST;
+                answer = full ? APPEND_WRITE : APPEND_TO_WRITE;
+            } else {
+                if (r->credit < UNBOUNDED) r->credit -= (int64_t)size;
+                announce(r, ENGINE_ON_NEWS);
+            }
         }
     }
     unlock(LOCK_RECORD, r);
@@ -281,7 +296,8 @@ void engine_consumed(engine_record *r, int64_t n) {
 size_t record_message_count(const engine_record *r) {
     bool settled = outcome_of(r) != ENGINE_OUTCOME_PENDING;
     size_t count = settled && !r->terminal_taken;
-    if (r->flags & ENGINE_STREAM) count += r->informational_count + (r->started && !r->started_taken) + r->chunk_count;
+    if (r->flags & ENGINE_STREAM) count += r->informational_count + (r->started && !r->started_taken);
+    if (r->flags & ENGINE_STREAM && !files_take_body(r)) count += r->chunk_count;
     return count;
 }
 
@@ -332,7 +348,7 @@ bool record_take(engine_record *r, engine_message *m) {
         m->url = r->effective_url;
         return true;
     }
-    if (r->first_chunk) {
+    if (r->first_chunk && !files_take_body(r)) {
         chunk *c = r->first_chunk;
         r->first_chunk = c->next;
         r->chunk_count--;
@@ -450,7 +466,7 @@ int64_t record_read_body(engine_record *r, char *to, size_t room) {
     if (outcome_of(r) != ENGINE_OUTCOME_PENDING) {
         answer = BODY_ABORT;
     } else if (!r->first_segment) {
-        answer = r->body_ended ? BODY_END : BODY_PAUSE;
+        answer = files_have_body(r) ? BODY_IN_FILE : r->body_ended ? BODY_END : BODY_PAUSE;
         r->tx_paused = !r->body_ended;
     } else {
         bool was_full = r->waiting_up >= r->upload_window;
@@ -482,7 +498,7 @@ int64_t record_read_body(engine_record *r, char *to, size_t room) {
 void record_flow(engine_record *r, bool *rx_paused, bool *rx_blocked, bool *tx_paused, bool *tx_blocked) {
     lock(LOCK_RECORD, r);
     *rx_paused = r->rx_paused;
-    *rx_blocked = r->credit <= 0 && !r->discard;
+    *rx_blocked = r->credit <= 0 && !r->discard && !files_take_body(r);
     *tx_paused = r->tx_paused;
     *tx_blocked = r->flags & ENGINE_STREAM_BODY && !r->first_segment && !r->body_ended;
     unlock(LOCK_RECORD, r);
@@ -557,11 +573,16 @@ bool record_settle(engine_record *r, record_end *end) {
 }
 
 bool engine_settle(engine_record *r, int outcome, const char *detail, size_t detail_size, bool overrule) {
+    return record_fail(r, outcome, -1, detail, detail_size, overrule);
+}
+
+bool record_fail(engine_record *r, int outcome, int curl_code, const char *detail, size_t detail_size, bool overrule) {
     lock(LOCK_RECORD, r);
     int before = outcome_of(r);
     bool first = before == ENGINE_OUTCOME_PENDING;
     bool changes = first || (overrule && before == ENGINE_OUTCOME_OK && !r->terminal_taken);
     if (changes) {
+        r->curl_code = curl_code;
         set_detail(r, detail, detail_size);
         conclude(r, outcome, true);
     }
