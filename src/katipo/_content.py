@@ -186,8 +186,9 @@ def _data(data: object) -> Body:
         hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
     ):
         return _content(data)
+    form: Any = data
     try:
-        return BytesBody(checked_body(cast("object", data)).data, FORM_TYPE.decode())
+        return BytesBody(checked_body(form).data, FORM_TYPE.decode())
     except Refused as refused:
         raise BadOptions(f"data: {refused.text}") from None
 
@@ -207,7 +208,7 @@ def _content(content: object) -> Body:
     if hasattr(content, "read"):
         return _file(content)
     if isinstance(content, AsyncIterable):
-        several: AsyncIterable[Any] = content
+        several: Any = content
         once = isinstance(several, AsyncIterator)
         return StreamBody(lambda: aiter(several), can_replay=not once, is_async=True)
     try:
@@ -215,11 +216,11 @@ def _content(content: object) -> Body:
     except TypeError:
         pass
     if isinstance(content, Iterable):
-        pieces: Iterable[Any] = content
+        pieces: Any = content
         once = isinstance(pieces, Iterator)
         return StreamBody(lambda: iter(pieces), can_replay=not once)
     raise BadOptions(
-        f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(cast('object', content))}"
+        f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
     )
 
 

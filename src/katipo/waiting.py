@@ -386,17 +386,16 @@ class Job:
     It must not raise. Obligation: stop it, and wait for that, before what it uses is gone.
     """
 
-    __slots__ = ("_ended", "_scope", "_task")
+    __slots__ = ("_ended", "_scope", "_task", "_trio")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        trio = in_trio()
+        self._trio = trio = in_trio()
         if trio is None:
             import asyncio
 
             self._task: asyncio.Task[None] = asyncio.ensure_future(coroutine)
-            self._scope: Any = None
             return
-        self._scope = trio.CancelScope()
+        self._scope: Any = trio.CancelScope()
         self._ended: Any = trio.Event()
         # Not a nursery's: the caller's `async with` block may end in another order, and must raise what it raises.
         trio.lowlevel.spawn_system_task(self._in_trio, coroutine, context=copy_context())
@@ -410,11 +409,9 @@ class Job:
 
     async def stop(self) -> None:
         """Cancel it, and wait until it has ended, even if the caller is cancelled meanwhile."""
-        if self._scope is not None:
-            import trio
-
+        if self._trio is not None:
             self._scope.cancel()
-            with trio.CancelScope(shield=True):
+            with self._trio.CancelScope(shield=True):
                 await self._ended.wait()
             return
         import asyncio
