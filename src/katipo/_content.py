@@ -166,6 +166,11 @@ def build_content(*, content: Any = None, data: Any = None, files: Any = None, j
     return None if content is None else _content(content)
 
 
+def _any(value: object) -> Any:
+    """A value that type checkers have narrowed to half a type."""
+    return value
+
+
 def _json(value: object) -> BytesBody:
     from json import dumps
 
@@ -186,9 +191,8 @@ def _data(data: object) -> Body:
         hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
     ):
         return _content(data)
-    form: Any = data
     try:
-        return BytesBody(checked_body(form).data, FORM_TYPE.decode())
+        return BytesBody(checked_body(_any(data)).data, FORM_TYPE.decode())
     except Refused as refused:
         raise BadOptions(f"data: {refused.text}") from None
 
@@ -208,7 +212,7 @@ def _content(content: object) -> Body:
     if hasattr(content, "read"):
         return _file(content)
     if isinstance(content, AsyncIterable):
-        several: Any = content
+        several = _any(content)
         once = isinstance(several, AsyncIterator)
         return StreamBody(lambda: aiter(several), can_replay=not once, is_async=True)
     try:
@@ -216,7 +220,7 @@ def _content(content: object) -> Body:
     except TypeError:
         pass
     if isinstance(content, Iterable):
-        pieces: Any = content
+        pieces = _any(content)
         once = isinstance(pieces, Iterator)
         return StreamBody(lambda: iter(pieces), can_replay=not once)
     raise BadOptions(
