@@ -449,7 +449,7 @@ def _checked_domain(domain: str) -> str:
 def _pairs(cookies: object) -> Iterator[tuple[object, object]]:
     if isinstance(cookies, (str, bytes)) or not isinstance(cookies, Iterable):
         raise BadOptions(f"cookies: must be a mapping or pairs, not {type(cookies).__name__}")
-    items = cast("Mapping[object, object]", cookies).items() if isinstance(cookies, Mapping) else cookies
+    items = cast("Mapping[object, object]", cookies).items() if isinstance(cookies, Mapping) else cast("Any", cookies)
     for item in cast("Iterable[object]", items):
         if not isinstance(item, (tuple, list)) or len(cast("list[object]", item)) != 2:
             raise BadOptions("cookies: every item must be a pair of name and value")
