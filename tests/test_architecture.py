@@ -204,7 +204,7 @@ def test_poller_and_libcurl_meet_in_the_driver_only(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in SOURCES if re.match(r"(poller|queue|wake|record|mailbox|base|log|pool|turns)[._]", name)],
+    [name for name in SOURCES if re.match(r"(poller|queue|wake|record|files|mailbox|base|log|pool|turns)[._]", name)],
 )
 def test_pollers_queues_record_and_mailbox_know_no_libcurl(name: str) -> None:
     """Direction 1: nor do the others that stand beside them."""

@@ -56,6 +56,7 @@
     X(QUEUES, "queues") \
     X(WAITERS, "waiters") \
     X(SOCKETS, "sockets") \
+    X(FILES, "files") \
     X(WEDGED, "wedged")
 
 #define ENGINE_ENUM_OUTCOME(id, name) ENGINE_OUTCOME_##id,
@@ -87,6 +88,7 @@ typedef enum {
     ENGINE_SETTLED,       /* the request has its outcome */
     ENGINE_BEYOND_LENGTH, /* more than the declared Content-Length */
     ENGINE_SEND_NO_MEMORY,
+    ENGINE_SEND_NO_FILE, /* errno says why */
 } engine_send_status;
 
 /* ------------------------------------------------------------------------------------------------ the library */
@@ -145,7 +147,14 @@ typedef struct engine_record engine_record;
 typedef struct engine_mailbox engine_mailbox;
 typedef struct engine_pool engine_pool;
 
-enum { ENGINE_ON_TERMINAL = 1, ENGINE_ON_NEWS = 2, ENGINE_ON_ROOM = 4, ENGINE_ON_IDLE = 8, ENGINE_ON_STOPPED = 16 };
+enum {
+    ENGINE_ON_TERMINAL = 1,
+    ENGINE_ON_NEWS = 2,
+    ENGINE_ON_ROOM = 4,
+    ENGINE_ON_IDLE = 8,
+    ENGINE_ON_STOPPED = 16,
+    ENGINE_ON_FILES_CLOSED = 32, /* the engine holds no file for the request, and will not touch one any more */
+};
 
 /* Where woken waiters arrive; one wake-up of its descriptor per batch. NULL with errno set when there is no descriptor. */
 engine_queue *engine_queue_new(void);
@@ -237,6 +246,21 @@ int engine_outcome_of(const engine_record *record);
 bool engine_settle(engine_record *record, int outcome, const char *detail, size_t detail_size, bool overrule);
 engine_send_status engine_send(engine_record *record, const void *data, size_t size);
 void engine_finish(engine_record *record);
+/* The rest of a streamed body is `size` bytes of a file from `offset` on, and then it ends. The worker reads them when they
+ * are to be sent (pread), and again where libcurl may send the body again. The engine has a descriptor of its own (dup, closed
+ * on exec): the caller may close `fd` at once. It is closed when the worker has let the request go, or by a forked child. A
+ * file that cannot be read, or is shorter, fails the request. ENGINE_SENT, BODY_ENDED, SETTLED, BEYOND_LENGTH, NO_MEMORY, NO_FILE
+ * (errno: also for what cannot be read at an offset, a pipe). */
+engine_send_status engine_send_file(engine_record *record, int fd, int64_t offset, int64_t size);
+/* The body of a streamed response without mailbox goes to a file from `offset` on: what is queued, and all that follows, as
+ * sent. No more chunks can be taken, and no window pauses the transfer. Returns 0 or an errno: EINVAL also for other requests
+ * and for a descriptor that appends. The engine has a descriptor of its own, as above; the worker writes (pwrite). When the
+ * request has ended by itself before this call, the caller's thread writes what is queued: the one call here that may be held
+ * up by a disk. A file that cannot be written fails the request. After a cancel a last write may still be under way:
+ * ENGINE_ON_FILES_CLOSED says when it is not. */
+int engine_write_to(engine_record *record, int fd, int64_t offset);
+/* Bytes written so far, from `offset` on without a gap. */
+int64_t engine_written(const engine_record *record);
 /* `n` more bytes may be delivered (manual flow control). */
 void engine_credit(engine_record *record, int64_t n);
 /* `n` bytes of chunks have reached their consumer (automatic flow control). */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "files.h"
 #include "mailbox.h"
 #include "pool.h"
 #include "worker.h"
@@ -64,16 +65,18 @@ void record_ref(engine_record *r) { atomic_fetch_add(&r->refs, 1); }
 void engine_record_ref(engine_record *r) { record_ref(r); }
 bool engine_is_played(const engine_record *r) { return r->told; }
 
-/* Tell the side that sends and receives. No lock held. */
-static void tell(engine_record *r, unsigned commands) {
-    if (r->told) r->told(r->token, commands);
+void record_tell(engine_record *r, unsigned commands) {
+    if (r->told) r->told(r->token, commands & COMMAND_FILE ? commands | COMMAND_CREDIT : commands); /* it may go on */
     else worker_command(r->worker, r, commands);
 }
 
 /* It has its outcome, by whoever came first: count it out. No lock held. */
 static void leave(engine_record *r, bool ok) {
     if (r->mailbox) mailbox_leave(r->mailbox, r);
-    if (r->told) pool_forget_played(r->pool, r);
+    if (r->told) {
+        files_close(r);
+        pool_forget_played(r->pool, r);
+    }
     pool_settled(r->pool, r->worker, ok);
 }
 
@@ -86,13 +89,18 @@ static chunk *pop_informational(engine_record *r) {
     return c;
 }
 
+chunk *record_take_chunks(engine_record *r) {
+    chunk *first = r->first_chunk;
+    r->first_chunk = r->last_chunk = NULL;
+    r->chunk_count = 0;
+    return first;
+}
+
 static void drop_chunks(engine_record *r) {
-    for (chunk *c = r->first_chunk, *next; c; c = next) {
+    for (chunk *c = record_take_chunks(r), *next; c; c = next) {
         next = c->next;
         engine_chunk_free(c);
     }
-    r->first_chunk = r->last_chunk = NULL;
-    r->chunk_count = 0;
     while (r->first_informational) engine_chunk_free(pop_informational(r));
 }
 
@@ -116,6 +124,7 @@ void engine_record_unref(engine_record *r) {
     buffer_clear(&r->response);
     free(r->effective_url);
     free(r->body);
+    files_free(r);
     engine_config_unref(r->config);
     mailbox_unref(r->mailbox);
     worker_unref(r->worker);
@@ -139,6 +148,7 @@ static int holds(const engine_record *r, int mask) {
     if (settled) now |= ENGINE_ON_TERMINAL | ENGINE_ON_ROOM;
     if (r->waiting_up < r->upload_window || r->body_ended) now |= ENGINE_ON_ROOM;
     if (record_message_count(r) || (settled && r->terminal_taken)) now |= ENGINE_ON_NEWS;
+    if (!files_open(r)) now |= ENGINE_ON_FILES_CLOSED;
     return now & mask;
 }
 
@@ -206,11 +216,12 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
     append_answer answer = APPEND_TAKEN;
     int64_t most = r->config->limits.max_bytes;
     lock(LOCK_RECORD, r);
+    bool to_file = files_take_body(r);
     if (outcome_of(r) != ENGINE_OUTCOME_PENDING) {
         answer = APPEND_SETTLED;
     } else if (r->discard) {
         r->received += (int64_t)size;
-    } else if (r->credit <= 0) {
+    } else if (r->credit <= 0 && !to_file) {
         r->rx_paused = true;
         answer = APPEND_PAUSE;
     } else if (most >= 0 && r->received + (int64_t)size > most) {
@@ -219,7 +230,8 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
         chunk *last = r->last_chunk;
         if (!last || last->room - last->size < size) {
             if (last && r->next_room < CHUNK_MOST) r->next_room *= 2;
-            size_t room = size >= LARGE_DELIVERY || r->next_room > CHUNK_MOST ? CHUNK_MOST : r->next_room;
+            bool large = to_file || size >= LARGE_DELIVERY || r->next_room > CHUNK_MOST;
+            size_t room = large ? CHUNK_MOST : r->next_room;
             if (room < size) room = size;
             chunk *c = room == CHUNK_MOST ? block_alloc() : mem_alloc(sizeof *c + room);
             if (c) {
@@ -240,8 +252,13 @@ append_answer record_append(engine_record *r, const char *data, size_t size) {
             memcpy(last->data + last->size, data, size);
             last->size += size;
             r->received += (int64_t)size;
-            if (r->credit < UNBOUNDED) r->credit -= (int64_t)size;
-            announce(r, ENGINE_ON_NEWS);
+            if (to_file) {
+                bool full = r->chunk_count > 1 || last->size + LARGE_DELIVERY > CHUNK_MOST;
+                answer = full ? APPEND_WRITE : APPEND_TO_WRITE;
+            } else {
+                if (r->credit < UNBOUNDED) r->credit -= (int64_t)size;
+                announce(r, ENGINE_ON_NEWS);
+            }
         }
     }
     unlock(LOCK_RECORD, r);
@@ -256,7 +273,7 @@ void engine_credit(engine_record *r, int64_t n) {
         wake = r->rx_paused && r->credit > 0;
     }
     unlock(LOCK_RECORD, r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
 }
 
 /* Credit is given back in halves of the window, or at once when the transfer stands still with nothing left to take.
@@ -275,13 +292,14 @@ void engine_consumed(engine_record *r, int64_t n) {
     lock(LOCK_RECORD, r);
     bool wake = give_back(r, n);
     unlock(LOCK_RECORD, r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
 }
 
 size_t record_message_count(const engine_record *r) {
     bool settled = outcome_of(r) != ENGINE_OUTCOME_PENDING;
     size_t count = settled && !r->terminal_taken;
-    if (r->flags & ENGINE_STREAM) count += r->informational_count + (r->started && !r->started_taken) + r->chunk_count;
+    if (r->flags & ENGINE_STREAM) count += r->informational_count + (r->started && !r->started_taken);
+    if (r->flags & ENGINE_STREAM && !files_take_body(r)) count += r->chunk_count;
     return count;
 }
 
@@ -332,7 +350,7 @@ bool record_take(engine_record *r, engine_message *m) {
         m->url = r->effective_url;
         return true;
     }
-    if (r->first_chunk) {
+    if (r->first_chunk && !files_take_body(r)) {
         chunk *c = r->first_chunk;
         r->first_chunk = c->next;
         r->chunk_count--;
@@ -421,7 +439,7 @@ engine_send_status engine_send(engine_record *r, const void *data, size_t size) 
         memcpy(fresh->data, data, size);
     }
     free(fresh);
-    if (wake) tell(r, COMMAND_BODY);
+    if (wake) record_tell(r, COMMAND_BODY);
     return answer;
 }
 
@@ -439,7 +457,7 @@ void engine_finish(engine_record *r) {
     /* A body that is shorter than it said must not look complete: the request fails, and the server sees it cut off. */
     static const char detail[] = "the body was finished short of its Content-Length";
     if (is_short) engine_settle(r, ENGINE_OUTCOME_BODY_SHORT, detail, sizeof detail - 1, false);
-    else if (wake) tell(r, COMMAND_BODY);
+    else if (wake) record_tell(r, COMMAND_BODY);
 }
 
 int64_t record_read_body(engine_record *r, char *to, size_t room) {
@@ -450,7 +468,7 @@ int64_t record_read_body(engine_record *r, char *to, size_t room) {
     if (outcome_of(r) != ENGINE_OUTCOME_PENDING) {
         answer = BODY_ABORT;
     } else if (!r->first_segment) {
-        answer = r->body_ended ? BODY_END : BODY_PAUSE;
+        answer = files_have_body(r) ? BODY_IN_FILE : r->body_ended ? BODY_END : BODY_PAUSE;
         r->tx_paused = !r->body_ended;
     } else {
         bool was_full = r->waiting_up >= r->upload_window;
@@ -482,7 +500,7 @@ int64_t record_read_body(engine_record *r, char *to, size_t room) {
 void record_flow(engine_record *r, bool *rx_paused, bool *rx_blocked, bool *tx_paused, bool *tx_blocked) {
     lock(LOCK_RECORD, r);
     *rx_paused = r->rx_paused;
-    *rx_blocked = r->credit <= 0 && !r->discard;
+    *rx_blocked = r->credit <= 0 && !r->discard && !files_take_body(r);
     *tx_paused = r->tx_paused;
     *tx_blocked = r->flags & ENGINE_STREAM_BODY && !r->first_segment && !r->body_ended;
     unlock(LOCK_RECORD, r);
@@ -557,18 +575,23 @@ bool record_settle(engine_record *r, record_end *end) {
 }
 
 bool engine_settle(engine_record *r, int outcome, const char *detail, size_t detail_size, bool overrule) {
+    return record_fail(r, outcome, -1, detail, detail_size, overrule);
+}
+
+bool record_fail(engine_record *r, int outcome, int curl_code, const char *detail, size_t detail_size, bool overrule) {
     lock(LOCK_RECORD, r);
     int before = outcome_of(r);
     bool first = before == ENGINE_OUTCOME_PENDING;
     bool changes = first || (overrule && before == ENGINE_OUTCOME_OK && !r->terminal_taken);
     if (changes) {
+        r->curl_code = curl_code;
         set_detail(r, detail, detail_size);
         conclude(r, outcome, true);
     }
     unlock(LOCK_RECORD, r);
     if (first) {
         leave(r, false);
-        tell(r, COMMAND_CANCEL);
+        record_tell(r, COMMAND_CANCEL);
     }
     return changes;
 }
@@ -590,7 +613,7 @@ void engine_abandon(engine_record *r) {
     }
     unlock(LOCK_RECORD, r);
     if (finish) engine_finish(r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
     static const char detail[] = "the handle was dropped before the request had ended";
     if (cancel) engine_settle(r, ENGINE_OUTCOME_CANCELLED, detail, sizeof detail - 1, false);
 }

@@ -21,6 +21,7 @@ enum {
     COMMAND_CREDIT = 8, /* there is credit again */
     COMMAND_GRANT = 16, /* its turn has come */
     COMMAND_END = 32,   /* libcurl has been told of the body's end: see to it that it sends it */
+    COMMAND_FILE = 64,  /* the response's body goes to a file from now on: what is queued, first */
 };
 
 typedef struct chunk {
@@ -35,6 +36,8 @@ typedef struct segment {
     size_t size, sent;
     char data[];
 } segment;
+
+typedef struct record_files record_files; /* files.c */
 
 #define DETAIL_SIZE 320
 /* Bytes of a small response's header block and body that a record has room for: they are copied, and the worker keeps its
@@ -72,7 +75,11 @@ struct engine_record {
     int64_t returning; /* bytes taken, their credit not given back yet */
     bool rx_paused;    /* the write callback answered PAUSE and has not been called since */
     int64_t received;  /* bytes delivered, for max_bytes */
+    bool complete;     /* the worker delivers no more, and settles it next */
     waiters waiters;
+
+    /* Record lock: set once, then there as long as the record. NULL: it has to do with no file. */
+    record_files *files;
 
     /* Record lock: the way up. */
     segment *first_segment, *last_segment;
@@ -123,12 +130,21 @@ bool record_informational(engine_record *r, int status, const char *block, size_
 /* The final header block is here: the stream's first message. Takes the buffers' contents. */
 void record_start(engine_record *r, int status, buffer *block, buffer *cookies, char *url);
 
-typedef enum { APPEND_TAKEN, APPEND_PAUSE, APPEND_SETTLED, APPEND_TOO_LARGE, APPEND_NO_MEMORY } append_answer;
+typedef enum {
+    APPEND_TAKEN,
+    APPEND_TO_WRITE, /* taken, and to be written to a file some time: files_write */
+    APPEND_WRITE,    /* the same, now: there is a block full of them */
+    APPEND_PAUSE,
+    APPEND_SETTLED,
+    APPEND_TOO_LARGE,
+    APPEND_NO_MEMORY
+} append_answer;
 /* Deliver bytes of a streamed response. */
 append_answer record_append(engine_record *r, const char *data, size_t size);
 
-enum { BODY_END = 0, BODY_PAUSE = -1, BODY_ABORT = -2 };
-/* Up to `room` bytes of a streamed body into `to`; or BODY_END, BODY_PAUSE (noted), BODY_ABORT. */
+enum { BODY_END = 0, BODY_PAUSE = -1, BODY_ABORT = -2, BODY_IN_FILE = -3 };
+/* Up to `room` bytes of a streamed body into `to`; or BODY_END, BODY_PAUSE (noted), BODY_ABORT, BODY_IN_FILE: files_read has
+ * what follows. */
 int64_t record_read_body(engine_record *r, char *to, size_t room);
 
 /* What is paused and could go on now. Clears nothing: the callbacks do. */
@@ -148,6 +164,12 @@ typedef struct {
     engine_metrics metrics;
 } record_end;
 bool record_settle(engine_record *r, record_end *end);
+/* Tell the side that sends and receives. No lock held. */
+void record_tell(engine_record *r, unsigned commands);
+/* engine_settle, with a code of libcurl's (-1: none). */
+bool record_fail(engine_record *r, int outcome, int curl_code, const char *detail, size_t detail_size, bool overrule);
+/* All queued chunks, for whoever writes them. Record lock held. */
+chunk *record_take_chunks(engine_record *r);
 
 /* ---- what the mailbox calls, with the record lock held */
 size_t record_message_count(const engine_record *r);

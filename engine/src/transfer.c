@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "config.h"
+#include "files.h"
 #include "log.h"
 #include "worker.h"
 
@@ -183,6 +184,8 @@ static size_t on_data(char *data, size_t size, size_t n, void *user) {
     if (is_streamed(t)) {
         switch (record_append(t->record, data, size)) {
         case APPEND_TAKEN: return size;
+        case APPEND_TO_WRITE: worker_will_write(t->worker, t); return size;
+        case APPEND_WRITE: return transfer_write(t) ? size : 0;
         case APPEND_PAUSE: return CURL_WRITEFUNC_PAUSE;
         case APPEND_TOO_LARGE: t->too_large = true; return 0;
         case APPEND_NO_MEMORY: t->no_memory = true; return 0;
@@ -208,6 +211,19 @@ static size_t on_data(char *data, size_t size, size_t n, void *user) {
 
 /* ------------------------------------------------------------------------------------------------ body, up */
 
+static bool fail(transfer *t, int outcome, int curl_code, const char *detail);
+
+static int64_t read_file(transfer *t, char *to, size_t room) {
+    int error;
+    int64_t given = files_read(t->record, to, room, &error);
+    if (error) {
+        char detail[DETAIL_SIZE];
+        files_explain(files_cannot_read, error, detail, sizeof detail);
+        fail(t, ENGINE_OUTCOME_CURL, CURLE_READ_ERROR, detail);
+    }
+    return given;
+}
+
 static size_t on_read(char *to, size_t size, size_t n, void *user) {
     transfer *t = user;
     size *= n;
@@ -215,6 +231,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *user) {
     int64_t given;
     if (is_streaming_body(t)) {
         given = record_read_body(r, to, size);
+        if (given == BODY_IN_FILE) given = read_file(t, to, size);
     } else {
         given = r->body_size - t->body_at;
         if (given > (int64_t)size) given = (int64_t)size;
@@ -225,6 +242,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *user) {
     if (given == BODY_ABORT) return CURL_READFUNC_ABORT;
     if (given == BODY_END && is_streaming_body(t)) worker_command(t->worker, r, COMMAND_END);
     t->body_at += given;
+    t->given += given;
     if (given == BODY_END || (r->body_size >= 0 && t->body_at >= r->body_size)) {
         t->upload_done = true;
         t->last_rx_ns = t->last_tx_ns;
@@ -234,14 +252,19 @@ static size_t on_read(char *to, size_t size, size_t n, void *user) {
 }
 
 /* libcurl wants to send the body again: after a redirect, a 401, on another connection. Honest only where the bytes are
- * still there: a buffered body, or a streamed one of which nothing was consumed. Otherwise error 65 says so. */
+ * still there: a buffered body, a file, or a streamed body of which nothing was consumed. Otherwise error 65 says so. */
 static int on_seek(void *user, int64_t offset, int origin) {
     transfer *t = user;
     if (origin != SEEK_SET) return CURL_SEEKFUNC_FAIL;
-    if (is_streaming_body(t)) return offset == 0 && t->body_at == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
-    if (offset < 0 || offset > t->record->body_size) return CURL_SEEKFUNC_FAIL;
+    int64_t length = t->record->body_size;
+    if (is_streaming_body(t)) {
+        if (offset == 0 && t->body_at == 0) return CURL_SEEKFUNC_OK;
+        if (!files_seek(t->record, offset)) return CURL_SEEKFUNC_FAIL;
+    } else if (offset < 0 || offset > length) {
+        return CURL_SEEKFUNC_FAIL;
+    }
     t->body_at = offset;
-    t->upload_done = t->body_at >= t->record->body_size;
+    t->upload_done = length >= 0 && offset >= length;
     return CURL_SEEKFUNC_OK;
 }
 
@@ -300,7 +323,7 @@ static bool was_not_processed(const transfer *t) {
     long size = -1;
     if (t->stale) return true;
     lc.curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &size);
-    return t->refused || (size == t->size_before && t->body_at < 16384);
+    return t->refused || (size == t->size_before && t->given < 16384);
 }
 
 static int on_debug(CURL *easy, int kind, char *data, size_t size, void *user) {
@@ -376,6 +399,7 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     lc.curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &t->size_before);
     forget_body_where_it_is_dropped(t);
     t->sends++;
+    t->given = 0;
     t->answered = t->refused = false;
     t->stale =
         t->reused && !is_idempotent(t->record->method) && !was_multiplexed(t->multi, t->connection) && is_closed_by_peer(t);
@@ -411,6 +435,7 @@ transfer *transfer_new(struct worker *w, engine_record *r) {
     t->ticket.worker = w;
     t->ticket.record = r;
     node_init(&t->starving);
+    node_init(&t->unwritten);
     node_append(worker_transfers(w), &t->in_worker);
     t->opener.opening = on_opening;
     t->upload_done = !has_body(t) || (!is_streaming_body(t) && r->body_size == 0);
@@ -672,15 +697,38 @@ static void release_waiting(transfer *t) {
     }
 }
 
+/* What is queued for a file, before the record is settled: nobody writes it after. 0 or an errno. */
+static int write_rest(transfer *t) { return is_streamed(t) ? files_write_last(t->record) : 0; }
+
 static bool fail(transfer *t, int outcome, int curl_code, const char *detail) {
     release_waiting(t);
+    write_rest(t); /* a file that fails too is not what the request has failed by */
     record_end end = {.outcome = outcome, .curl_code = curl_code, .detail = detail, .detail_size = strlen(detail)};
     read_metrics(t, &end.metrics);
     if (t->easy && outcome == ENGINE_OUTCOME_CURL) end.proxy_failed = proxy_failed(t);
     return record_settle(t->record, &end);
 }
 
+static void fail_to_write(transfer *t, int error) {
+    char detail[DETAIL_SIZE];
+    files_explain(files_cannot_write, error, detail, sizeof detail);
+    fail(t, ENGINE_OUTCOME_CURL, CURLE_WRITE_ERROR, detail);
+}
+
+bool transfer_write(transfer *t) {
+    node_remove(&t->unwritten);
+    int error = files_write(t->record);
+    if (error) fail_to_write(t, error);
+    else t->last_rx_ns = now_ns(); /* the read clock is not to count what the disk took */
+    return !error;
+}
+
 static void succeed(transfer *t) {
+    int error = write_rest(t);
+    if (error) {
+        fail_to_write(t, error);
+        return;
+    }
     record_end end = {.outcome = ENGINE_OUTCOME_OK, .status = t->status, .curl_code = -1};
     if (!is_streamed(t)) end.url = read_url(t);
     if (!read_cookies(t, &end.cookies)) {
@@ -713,7 +761,7 @@ static bool may_send_again(const transfer *t, int result) {
     case CURLE_HTTP3: break;
     default: return false;
     }
-    bool body_whole = !is_streaming_body(t) || t->body_at == 0;
+    bool body_whole = !is_streaming_body(t) || t->body_at == 0 || files_have_all(t->record);
     return !t->again && t->sends && t->reused && !t->answered && body_whole && is_idempotent(t->record->method) &&
            was_multiplexed(t->multi, t->connection);
 }
@@ -733,7 +781,8 @@ static bool send_again(transfer *t) {
     driver_remove(t->multi, t->easy);
     t->phase = PHASE_START;
     t->block.size = t->trailers.size = t->body.size = 0;
-    t->body_at = 0;
+    if (is_streaming_body(t) && t->body_at) files_seek(t->record, 0);
+    t->body_at = t->given = 0;
     t->upload_done = !has_body(t) || (!is_streaming_body(t) && t->record->body_size == 0);
     t->sending = false;
     t->sends = 0;
@@ -756,7 +805,7 @@ bool transfer_stop_waiting(transfer *t) {
 
 bool transfer_finished(transfer *t, int result, bool *again) {
     *again = false;
-    t->finished = true;
+    t->finished = result != CURLE_ABORTED_BY_CALLBACK && result != CURLE_WRITE_ERROR; /* else it is we who broke it off */
     if (engine_outcome_of(t->record) != ENGINE_OUTCOME_PENDING) return true;
     if (result == CURLE_OK && t->phase == PHASE_HELD) {
         /* It was the final one after all, without a body. */
@@ -818,6 +867,7 @@ bool transfer_expired(transfer *t, int64_t now) {
                       .clock = clock,
                       .detail = detail,
                       .detail_size = strlen(detail)};
+    write_rest(t);
     read_metrics(t, &end.metrics);
     /* libcurl brings its timers up to date only when it is called, and nothing has called it. */
     if (t->entered_ns) {
@@ -877,6 +927,7 @@ void transfer_free(transfer *t) {
         }
     }
     node_remove(&t->in_worker);
+    node_remove(&t->unwritten);
     worker_stop_starving(t->worker, t);
     turns_leave(worker_turns(t->worker), &t->ticket);
     free_memory(t, true);

@@ -28,6 +28,7 @@ typedef struct transfer {
     ticket ticket;
     node in_worker; /* in its worker's list of all transfers */
     node starving;  /* in its worker's list: waits for a socket */
+    node unwritten; /* in its worker's list: bytes of its body wait to be written to a file */
     alarm_entry alarm;
 
     /* Clocks, CLOCK_MONOTONIC. */
@@ -46,8 +47,8 @@ typedef struct transfer {
     bool saw_cookie;
     buffer block, trailers, body;
 
-    /* The buffered request body. */
-    int64_t body_at; /* bytes handed to libcurl; of a streamed body too */
+    /* The request body. */
+    int64_t body_at; /* bytes handed to libcurl */
 
     /* The replay guard. */
     int sends;               /* times that libcurl began to send the request */
@@ -55,11 +56,12 @@ typedef struct transfer {
     bool reused;             /* the last send went over a connection that was there before */
     bool refused;            /* libcurl has said that the server refused the stream of the last send */
     bool listening;          /* for that */
+    int64_t given;           /* bytes of body handed to libcurl since the last send, those before a rewind too */
     long size_before;        /* REQUEST_SIZE before the last send */
     int64_t connection;      /* the last send's connection */
     long connections_before; /* NUM_CONNECTS before the last send */
     bool again;              /* sent once more by us */
-    bool finished;           /* libcurl has said how it ended */
+    bool finished;           /* it has ended, and not by a callback of ours that broke it off */
     bool stale;              /* the connection of the last send had been closed by the server before it */
     bool clean;              /* its easy handle has learnt nothing and may serve the next transfer */
 
@@ -77,6 +79,8 @@ bool transfer_start(transfer *t);
 void transfer_resume(transfer *t);
 /* The end of a streamed body was read: have libcurl send it now. */
 void transfer_push_end(transfer *t);
+/* Write what its record has for a file. False: that failed, the record is settled, and the transfer to be let go. */
+bool transfer_write(transfer *t);
 /* libcurl has finished with it: settle, or send once more. False: fatal for the worker. True with *again: it goes on. */
 bool transfer_finished(transfer *t, int result, bool *again);
 /* Held back for a connection that has turned out to carry one request at a time: start it anew, not to be held back again.

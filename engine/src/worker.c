@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "files.h"
 #include "pool.h"
 #include "transfer.h"
 
@@ -48,7 +49,8 @@ struct worker {
     node transfers; /* all of them */
     transfer *spares[SPARE_TRANSFERS];
     int spare_count;
-    node starving; /* transfers that have their turn, and wait for a socket */
+    node starving;  /* transfers that have their turn, and wait for a socket */
+    node unwritten; /* transfers with bytes for a file */
 };
 
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
@@ -150,6 +152,7 @@ static void let_go(worker *w, engine_record *r) {
     node_remove(&r->in_worker);
     unlock(LOCK_COMMAND, w);
     if (r->transfer) transfer_free(r->transfer);
+    files_close(r);
     if (held) engine_record_unref(r);
 }
 
@@ -172,6 +175,18 @@ void worker_stop_starving(worker *w, transfer *t) {
     if (node_empty(&t->starving)) return;
     node_remove(&t->starving);
     turns_stop_starving(w->turns);
+}
+
+void worker_will_write(worker *w, transfer *t) {
+    if (node_empty(&t->unwritten)) node_append(&w->unwritten, &t->unwritten);
+}
+
+/* What a turn leaves behind. Small deliveries (HTTP/3: 1.4 KB) make one write. */
+static void write_files(worker *w) {
+    while (!node_empty(&w->unwritten)) {
+        transfer *t = CONTAINER(w->unwritten.next, transfer, unwritten);
+        if (!transfer_write(t)) let_go(w, t->record);
+    }
 }
 
 /* Its turn has come. Where the pool's sockets are all open, idle ones are closed first, by every worker at the top of its
@@ -227,7 +242,11 @@ static bool obey(worker *w, engine_record *r, unsigned commands) {
     if (commands & COMMAND_SUBMIT) return begin(w, r);
     if (!r->transfer) return true;
     if (commands & COMMAND_GRANT && !r->transfer->easy) return start(w, r->transfer);
-    if (commands & (COMMAND_BODY | COMMAND_CREDIT)) transfer_resume(r->transfer);
+    if (commands & COMMAND_FILE && !transfer_write(r->transfer)) {
+        let_go(w, r);
+        return true;
+    }
+    if (commands & (COMMAND_BODY | COMMAND_CREDIT | COMMAND_FILE)) transfer_resume(r->transfer);
     if (commands & COMMAND_END) transfer_push_end(r->transfer);
     return true;
 }
@@ -356,6 +375,7 @@ static const char *turn_once(worker *w) {
      * time, and the two threads change places less often. */
     bool goes_on = w->busy_turns > 0 && w->busy_turns < BUSY_TURNS;
     if (!goes_on) {
+        write_files(w);
         wakes_flush();
         w->busy_turns = 0;
     }
@@ -369,7 +389,10 @@ static const char *turn_once(worker *w) {
     expire(w);
     if (!reap(w)) return "a multi handle failed";
     w->busy_turns = driver_events(w->driver) > 0 ? w->busy_turns + 1 : 0;
-    if (!w->busy_turns) wakes_flush();
+    if (!w->busy_turns) {
+        write_files(w);
+        wakes_flush();
+    }
     return NULL;
 }
 
@@ -469,6 +492,7 @@ worker *worker_start(engine_pool *pool, int index) {
     node_init(&w->alive);
     node_init(&w->transfers);
     node_init(&w->starving);
+    node_init(&w->unwritten);
     driver_options options;
     pool_driver_options(pool, index, &options);
     w->driver = driver_new(&options);
@@ -583,6 +607,7 @@ void workers_after_fork(void) {
         for (node *k; (k = node_pop(&w->records));) {
             engine_record *r = CONTAINER(k, engine_record, in_worker);
             record_fork(r);
+            files_fork(r);
             if (r->transfer) transfer_forget(r->transfer);
             engine_record_unref(r);
         }

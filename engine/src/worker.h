@@ -55,6 +55,8 @@ void worker_speaks_quic(worker *w);
 struct transfer *worker_spare(worker *w);
 bool worker_keep_spare(worker *w, struct transfer *t);
 void worker_stop_starving(worker *w, struct transfer *t);
+/* Its record has bytes for a file: write them before the worker sleeps. */
+void worker_will_write(worker *w, struct transfer *t);
 /* An origin has its first connection, whose protocol libcurl knows, or an attempt at one has failed: those that waited for it
  * are on it after one more turn, or wait in vain. */
 void worker_look_for_held_back(worker *w);

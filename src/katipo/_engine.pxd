@@ -31,6 +31,7 @@ cdef extern from "engine.h" nogil:
         ENGINE_SETTLED
         ENGINE_BEYOND_LENGTH
         ENGINE_SEND_NO_MEMORY
+        ENGINE_SEND_NO_FILE
 
     ctypedef struct engine_library:
         const char *path
@@ -95,6 +96,7 @@ cdef extern from "engine.h" nogil:
     int ENGINE_ON_ROOM
     int ENGINE_ON_IDLE
     int ENGINE_ON_STOPPED
+    int ENGINE_ON_FILES_CLOSED
 
     engine_queue *engine_queue_new()
     void engine_queue_unref(engine_queue *queue)
@@ -164,6 +166,9 @@ cdef extern from "engine.h" nogil:
     bint engine_settle(engine_record *record, int outcome, const char *detail, size_t detail_size, bint overrule)
     engine_send_status engine_send(engine_record *record, const void *data, size_t size)
     void engine_finish(engine_record *record)
+    engine_send_status engine_send_file(engine_record *record, int fd, int64_t offset, int64_t size)
+    int engine_write_to(engine_record *record, int fd, int64_t offset)
+    int64_t engine_written(const engine_record *record)
     void engine_credit(engine_record *record, int64_t n)
     void engine_consumed(engine_record *record, int64_t n)
     bint engine_record_register(engine_record *record, engine_waiter *waiter, int mask)

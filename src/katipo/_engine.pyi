@@ -60,6 +60,7 @@ ON_NEWS: Final[int]
 ON_ROOM: Final[int]
 ON_IDLE: Final[int]
 ON_STOPPED: Final[int]
+ON_FILES_CLOSED: Final[int]
 
 # Answers of WakeQueue.wait.
 WOKEN: Final[int]
@@ -113,7 +114,7 @@ def plain_url(url: str) -> tuple[bytes, bytes] | None:
 
 def counts() -> dict[str, int]:
     """The engine's live objects in this process: "pools", "workers", "transfers", "easies", "multis", "mailboxes",
-    "configs", "queues", "waiters", "sockets", "wedged"."""
+    "configs", "queues", "waiters", "sockets", "files", "wedged"."""
 
 def fork_prepare() -> None: ...
 def fork_parent() -> None: ...
@@ -263,6 +264,18 @@ class Transfer(Generic[_Kept]):
     def send(self, data: Buffer) -> int:
         """Copy all of `data` to the request's body, or nothing: SENT, NO_ROOM, BODY_ENDED, SETTLED, BEYOND_LENGTH."""
     def finish(self) -> None: ...
+    def send_file(self, fd: int, offset: int, length: int) -> int:
+        """The rest of the body, and its end, is `length` bytes of a file, which the worker reads with pread from a
+        descriptor of its own. Answers as send(), but never NO_ROOM. Raises OSError for what cannot be read at an offset."""
+    def write_to(self, fd: int, offset: int) -> None:
+        """A streamed response's body goes to a file, as sent: what is queued and all that follows; no more chunks can be
+        taken. The worker writes with pwrite to a descriptor of its own; ON_FILES_CLOSED says when it is done with it.
+
+        Raises OSError for what cannot be written at an offset; with EINVAL for a response that is buffered or has a mailbox,
+        and when called twice.
+        """
+    def written(self) -> int:
+        """Bytes written so far, from write_to's offset on."""
     def credit(self, n: int) -> None:
         """Manual flow control: `n` more bytes may be delivered. Harmless on a settled request."""
     def consumed(self, n: int) -> None:

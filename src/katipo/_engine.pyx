@@ -5,6 +5,7 @@ Calls that only take an engine lock for a few instructions keep the GIL: letting
 no worker ever waits for it. Calls that wait, or copy much, release it.
 """
 
+import os
 import threading
 
 cimport cython
@@ -59,6 +60,7 @@ ON_NEWS = ENGINE_ON_NEWS
 ON_ROOM = ENGINE_ON_ROOM
 ON_IDLE = ENGINE_ON_IDLE
 ON_STOPPED = ENGINE_ON_STOPPED
+ON_FILES_CLOSED = ENGINE_ON_FILES_CLOSED
 
 WOKEN = 1
 TIMED_OUT = 0
@@ -647,6 +649,26 @@ cdef class Transfer:
 
     def finish(self):
         engine_finish(self.alive())
+
+    def send_file(self, int fd, int64_t offset, int64_t length):
+        cdef engine_send_status answer = engine_send_file(self.alive(), fd, offset, length)
+        if answer == ENGINE_SEND_NO_FILE:
+            from_errno()
+        if answer == ENGINE_SEND_NO_MEMORY:
+            raise MemoryError
+        return <int>answer
+
+    def write_to(self, int fd, int64_t offset):
+        cdef engine_record *r = self.alive()
+        cdef int error
+        with nogil:
+            error = engine_write_to(r, fd, offset)
+        self.cached = None  # a write that failed here has replaced it
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def written(self):
+        return engine_written(self.alive())
 
     def credit(self, n):
         engine_credit(self.alive(), min(n, 1 << 60))

@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import _engine, waiting
 from ._compat import Buffer, Self
-from ._engine import CHUNK, DONE, FAILED, INFORMATIONAL, ON_NEWS, ON_ROOM, ON_TERMINAL, RESPONDED, STARTED
+from ._engine import (
+    CHUNK,
+    DONE,
+    FAILED,
+    INFORMATIONAL,
+    ON_FILES_CLOSED,
+    ON_NEWS,
+    ON_ROOM,
+    ON_TERMINAL,
+    RESPONDED,
+    STARTED,
+)
 from .cookies import jar_from_lines
 from .decoding import Decoder, make_decoder
 from .errors import (
@@ -52,9 +63,13 @@ __all__ = [
     "MessageIterator",
     "Transfer",
     "block_for_room",
+    "block_until_files_closed",
     "failure",
     "send_file",
     "send_now",
+    "until_files_closed",
+    "write_to",
+    "written",
 ]
 
 _OUTCOMES: Final = {number: name for name, number in _engine.OUTCOMES.items()}
@@ -461,6 +476,21 @@ class Handle:
         self._sending().finish()
         self._ended = True
 
+    def _send_file(self, fd: int, offset: int, length: int) -> None:
+        """The rest of the request's body is `length` bytes of an open file from `offset` on, and there it ends.
+
+        The worker reads them when they are to be sent, through a descriptor of its own: `fd` may be closed at once. It may
+        read them again, where libcurl sends the request again. A file that turns out shorter, or cannot be read, fails the
+        request ("read_error").
+
+        Raises:
+            OSError: it cannot be read at an offset, a pipe for instance; nothing was taken.
+            Others as send_body().
+        """
+        transfer = self._sending()
+        self._accepted(transfer.send_file(fd, offset, length))
+        self._ended = True
+
     def _sending(self) -> Transfer:
         if not self._sends:
             raise StreamError("there is no body to send: the request was made without stream_body")
@@ -510,6 +540,27 @@ class Handle:
         """As iteration, waiting in the running event loop."""
         return self.__iter__()
 
+    def _write_to(self, fd: int, offset: int) -> None:
+        """The rest of a streamed response's body goes to an open file from `offset` on, written by the worker.
+
+        The request was made with `decode=False`. Iterating then has no more chunks: Done follows when all is written, or
+        the request's error, "write_error" where the file was what failed. The worker has a descriptor of its own, and may
+        be in the middle of a last write after cancel(): `files_closed` tells. No window pauses the transfer.
+
+        Raises:
+            OSError: it cannot be written at an offset: a pipe, or opened to append. The request goes on.
+            StreamError: the response is not streamed, or goes to a mailbox.
+        """
+        if self._delivery is None:
+            raise self._elsewhere("it cannot be written to a file")
+        if self._delivery.decode:
+            raise StreamError("what is written to a file is not decoded: the request was made without decode=False")
+        self._transfer.write_to(fd, offset)
+
+    def _written(self) -> int:
+        """Bytes written so far, from `_write_to`'s offset on."""
+        return self._transfer.written()
+
     # ------------------------------------------------------------------------------------------------ blocks
 
     def __enter__(self) -> Self:
@@ -546,6 +597,35 @@ def send_now(handle: Handle, data: Buffer) -> bool:
     """As `send_body`, without waiting; False: there is no room, and nothing was taken."""
     transfer = handle._sending()  # pyright: ignore[reportPrivateUsage]
     return handle._accepted(transfer.send(data))  # pyright: ignore[reportPrivateUsage]
+
+
+def send_file(handle: Handle, fd: int, offset: int, length: int) -> None:
+    """Handle._send_file, for the clients."""
+    handle._send_file(fd, offset, length)  # pyright: ignore[reportPrivateUsage]
+
+
+def write_to(handle: Handle, fd: int, offset: int) -> None:
+    """Handle._write_to, for the clients."""
+    handle._write_to(fd, offset)  # pyright: ignore[reportPrivateUsage]
+
+
+def written(handle: Handle) -> int:
+    """Handle._written, for the clients."""
+    return handle._written()  # pyright: ignore[reportPrivateUsage]
+
+
+def block_until_files_closed(handle: Handle, timeout: float | None) -> bool:
+    """Block the calling thread until the worker has let go of the request's files; the request must have ended.
+
+    False: `timeout` seconds were over first.
+    """
+    return waiting.block(handle._transfer.register, ON_FILES_CLOSED, timeout)  # pyright: ignore[reportPrivateUsage]
+
+
+async def until_files_closed(handle: Handle, timeout: float | None) -> bool:
+    """As block_until_files_closed, waiting in the running event loop."""
+    register = handle._transfer.register  # pyright: ignore[reportPrivateUsage]
+    return await waiting.until_or_timeout(register, ON_FILES_CLOSED, timeout)
 
 
 class MessageIterator:
