@@ -7,9 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker.h"
-
-static const char cannot_write[] = "the response's file cannot be written";
+const char files_cannot_read[] = "the body's file cannot be read";
+const char files_cannot_write[] = "the response's file cannot be written";
 
 struct record_files {
     /* Record lock. -1: none, or closed. */
@@ -22,7 +21,11 @@ struct record_files {
     int64_t sink_offset;   /* in the file */
     bool takes_body;       /* stays, when the descriptor is gone */
 
-    /* Worker only. */
+    /* Record lock. */
+    int users; /* reads and writes under way: the last of them closes what files_close could not */
+    bool over;
+
+    /* Who sends: the worker. */
     int64_t source_at; /* bytes of it handed to libcurl */
 
     _Atomic int64_t written; /* by whoever writes; read anywhere */
@@ -156,7 +159,7 @@ engine_send_status engine_send_file(engine_record *r, int fd, int64_t offset, in
     free(fresh);
     drop_fd(own);
     if (is_short) engine_finish(r); /* a body that is shorter than it said must not look complete: it fails */
-    else if (wake) worker_command(r->worker, r, COMMAND_BODY);
+    else if (wake) record_tell(r, COMMAND_BODY);
     return answer;
 }
 
@@ -183,14 +186,14 @@ int engine_write_to(engine_record *r, int fd, int64_t offset) {
     unlock(LOCK_RECORD, r);
     free(fresh);
     if (!twice && by_worker) {
-        worker_command(r->worker, r, COMMAND_FILE);
+        record_tell(r, COMMAND_FILE);
         return 0;
     }
     int error = write_chunks(f, own, left);
     drop_fd(own);
     if (error) {
         char detail[DETAIL_SIZE];
-        files_explain(cannot_write, error, detail, sizeof detail);
+        files_explain(files_cannot_write, error, detail, sizeof detail);
         record_fail(r, ENGINE_OUTCOME_CURL, 23 /* CURLE_WRITE_ERROR */, detail, strlen(detail), true);
     }
     return twice ? EINVAL : 0;
@@ -203,27 +206,51 @@ int64_t engine_written(const engine_record *r) {
     return written;
 }
 
-/* ---- the worker */
+/* ---- the worker, or who plays it */
+
+/* Nobody uses them any more. No lock held. */
+static void close_files(engine_record *r) {
+    record_files *f = r->files;
+    drop_fd(f->source);
+    drop_fd(f->sink);
+    /* Said when it is true: a lock on the file is gone by now. */
+    lock(LOCK_RECORD, r);
+    f->source = f->sink = -1;
+    waiters_fire(&r->waiters, ENGINE_ON_FILES_CLOSED, false);
+    unlock(LOCK_RECORD, r);
+}
+
+/* To read or write, without a lock, until leave(). NULL: the request is settled. */
+static record_files *use(engine_record *r) {
+    lock(LOCK_RECORD, r);
+    record_files *f = engine_outcome_of(r) == ENGINE_OUTCOME_PENDING ? r->files : NULL;
+    if (f) f->users++;
+    unlock(LOCK_RECORD, r);
+    return f;
+}
+
+static void leave(engine_record *r) {
+    lock(LOCK_RECORD, r);
+    bool last = !--r->files->users && r->files->over;
+    unlock(LOCK_RECORD, r);
+    if (last) close_files(r);
+}
 
 int64_t files_read(engine_record *r, char *to, size_t room, int *error) {
-    lock(LOCK_RECORD, r);
-    record_files *f = r->files;
-    bool pending = engine_outcome_of(r) == ENGINE_OUTCOME_PENDING;
-    unlock(LOCK_RECORD, r);
     *error = 0;
-    if (!pending) return BODY_ABORT;
+    record_files *f = use(r);
+    if (!f) return BODY_ABORT;
     int64_t left = f->source_size - f->source_at;
-    if (!left) return BODY_END;
     if (left < (int64_t)room) room = (size_t)left;
-    ssize_t n;
-    do n = pread(f->source, to, room, f->source_offset + f->source_at);
-    while (n < 0 && errno == EINTR);
-    if (n <= 0) {
-        *error = n ? errno : FILES_SHORT;
-        return BODY_ABORT;
+    ssize_t n = 0;
+    if (left) {
+        do n = pread(f->source, to, room, f->source_offset + f->source_at);
+        while (n < 0 && errno == EINTR);
+        if (n <= 0) *error = n ? errno : FILES_SHORT;
+        else f->source_at += n;
     }
-    f->source_at += n;
-    return n;
+    leave(r);
+    return !left ? BODY_END : *error ? BODY_ABORT : n;
 }
 
 bool files_seek(engine_record *r, int64_t offset) {
@@ -247,11 +274,14 @@ static int write_queued(engine_record *r, bool last) {
     chunk *queued = NULL;
     lock(LOCK_RECORD, r);
     record_files *f = r->files;
-    int fd = f ? f->sink : -1;
-    if (fd >= 0) queued = record_take_chunks(r);
     if (last) r->complete = true;
+    if (f && f->sink >= 0 && !f->over) queued = record_take_chunks(r);
+    if (queued) f->users++;
     unlock(LOCK_RECORD, r);
-    return write_chunks(f, fd, queued);
+    if (!queued) return 0;
+    int error = write_chunks(f, f->sink, queued);
+    leave(r);
+    return error;
 }
 
 int files_write(engine_record *r) { return write_queued(r, false); }
@@ -260,16 +290,19 @@ int files_write_last(engine_record *r) { return write_queued(r, true); }
 void files_close(engine_record *r) {
     if (!(r->flags & (ENGINE_STREAM | ENGINE_STREAM_BODY))) return;
     lock(LOCK_RECORD, r);
-    int source = files_open(r) ? r->files->source : -1, sink = files_open(r) ? r->files->sink : -1;
+    bool mine = files_open(r) && !r->files->over;
+    if (mine) {
+        r->files->over = true;
+        mine = !r->files->users;
+    }
     unlock(LOCK_RECORD, r);
-    if (source < 0 && sink < 0) return;
-    drop_fd(source);
-    drop_fd(sink);
-    /* Said when it is true: a lock on the file is gone by now. */
-    lock(LOCK_RECORD, r);
-    r->files->source = r->files->sink = -1;
-    waiters_fire(&r->waiters, ENGINE_ON_FILES_CLOSED, false);
-    unlock(LOCK_RECORD, r);
+    if (mine) close_files(r);
+}
+
+void files_fork(engine_record *r) {
+    /* Whoever was at it is not in this process. */
+    if (r->files) r->files->users = 0;
+    files_close(r);
 }
 
 void files_free(engine_record *r) {

@@ -1,8 +1,9 @@
 /* Files that a request's body is read from, or a response's is written to.
  *
  * Descriptors are the record's own: made by the caller's thread, used by the worker alone, closed by it when it lets the record
- * go; by a forked child; or with the record, if no worker ever had it. So nobody closes one that is in use, and no lock is held
- * while a file is read or written. What a settled request has queued is not written any more, but a write that is under way when
+ * go; by a forked child; or with the record, if no worker ever had it. Those of a played request are used by who plays it, and
+ * closed when it is settled, or by the last use that is under way then. So nobody closes one that is in use, and no lock is
+ * held while a file is read or written. What a settled request has queued is not written any more, but a write that is under way when
  * it is cancelled ends: ENGINE_ON_FILES_CLOSED tells when. Syncing and renaming are the caller's. Knows no libcurl.
  */
 #ifndef KATIPO_FILES_H
@@ -33,9 +34,12 @@ int files_write(engine_record *r);
 /* The same, the last time before it is settled: nothing more is delivered, and who comes with a file from now on writes what
  * is queued himself. */
 int files_write_last(engine_record *r);
-/* The worker, or a forked child that has none, will not touch them again: close them, and tell who waits for that. */
+/* They will not be used again: close them, and tell who waits for that. */
 void files_close(engine_record *r);
+/* The same in a forked child. */
+void files_fork(engine_record *r);
 /* The error's text: "WHAT: why". */
+extern const char files_cannot_read[], files_cannot_write[];
 void files_explain(const char *what, int error, char *to, size_t room);
 
 /* The last reference on the record has gone. */

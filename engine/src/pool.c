@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "config.h"
+#include "files.h"
 #include "log.h"
 #include "mailbox.h"
 #include "queue.h"
@@ -534,6 +535,7 @@ void pools_after_fork(void) {
             engine_record *r = CONTAINER(p->played.next, engine_record, in_worker);
             node_remove(&r->in_worker);
             record_fork(r);
+            files_fork(r);
             r->told(r->token, ENGINE_TOLD_FORKED);
             engine_record_unref(r);
         }

@@ -65,16 +65,18 @@ void record_ref(engine_record *r) { atomic_fetch_add(&r->refs, 1); }
 void engine_record_ref(engine_record *r) { record_ref(r); }
 bool engine_is_played(const engine_record *r) { return r->told; }
 
-/* Tell the side that sends and receives. No lock held. */
-static void tell(engine_record *r, unsigned commands) {
-    if (r->told) r->told(r->token, commands);
+void record_tell(engine_record *r, unsigned commands) {
+    if (r->told) r->told(r->token, commands & COMMAND_FILE ? commands | COMMAND_CREDIT : commands); /* it may go on */
     else worker_command(r->worker, r, commands);
 }
 
 /* It has its outcome, by whoever came first: count it out. No lock held. */
 static void leave(engine_record *r, bool ok) {
     if (r->mailbox) mailbox_leave(r->mailbox, r);
-    if (r->told) pool_forget_played(r->pool, r);
+    if (r->told) {
+        files_close(r);
+        pool_forget_played(r->pool, r);
+    }
     pool_settled(r->pool, r->worker, ok);
 }
 
@@ -271,7 +273,7 @@ void engine_credit(engine_record *r, int64_t n) {
         wake = r->rx_paused && r->credit > 0;
     }
     unlock(LOCK_RECORD, r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
 }
 
 /* Credit is given back in halves of the window, or at once when the transfer stands still with nothing left to take.
@@ -290,7 +292,7 @@ void engine_consumed(engine_record *r, int64_t n) {
     lock(LOCK_RECORD, r);
     bool wake = give_back(r, n);
     unlock(LOCK_RECORD, r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
 }
 
 size_t record_message_count(const engine_record *r) {
@@ -437,7 +439,7 @@ engine_send_status engine_send(engine_record *r, const void *data, size_t size) 
         memcpy(fresh->data, data, size);
     }
     free(fresh);
-    if (wake) tell(r, COMMAND_BODY);
+    if (wake) record_tell(r, COMMAND_BODY);
     return answer;
 }
 
@@ -455,7 +457,7 @@ void engine_finish(engine_record *r) {
     /* A body that is shorter than it said must not look complete: the request fails, and the server sees it cut off. */
     static const char detail[] = "the body was finished short of its Content-Length";
     if (is_short) engine_settle(r, ENGINE_OUTCOME_BODY_SHORT, detail, sizeof detail - 1, false);
-    else if (wake) tell(r, COMMAND_BODY);
+    else if (wake) record_tell(r, COMMAND_BODY);
 }
 
 int64_t record_read_body(engine_record *r, char *to, size_t room) {
@@ -589,7 +591,7 @@ bool record_fail(engine_record *r, int outcome, int curl_code, const char *detai
     unlock(LOCK_RECORD, r);
     if (first) {
         leave(r, false);
-        tell(r, COMMAND_CANCEL);
+        record_tell(r, COMMAND_CANCEL);
     }
     return changes;
 }
@@ -611,7 +613,7 @@ void engine_abandon(engine_record *r) {
     }
     unlock(LOCK_RECORD, r);
     if (finish) engine_finish(r);
-    if (wake) tell(r, COMMAND_CREDIT);
+    if (wake) record_tell(r, COMMAND_CREDIT);
     static const char detail[] = "the handle was dropped before the request had ended";
     if (cancel) engine_settle(r, ENGINE_OUTCOME_CANCELLED, detail, sizeof detail - 1, false);
 }

@@ -164,6 +164,8 @@ typedef struct {
     engine_metrics metrics;
 } record_end;
 bool record_settle(engine_record *r, record_end *end);
+/* Tell the side that sends and receives. No lock held. */
+void record_tell(engine_record *r, unsigned commands);
 /* engine_settle, with a code of libcurl's (-1: none). */
 bool record_fail(engine_record *r, int outcome, int curl_code, const char *detail, size_t detail_size, bool overrule);
 /* All queued chunks, for whoever writes them. Record lock held. */

@@ -218,7 +218,7 @@ static int64_t read_file(transfer *t, char *to, size_t room) {
     int64_t given = files_read(t->record, to, room, &error);
     if (error) {
         char detail[DETAIL_SIZE];
-        files_explain("the body's file cannot be read", error, detail, sizeof detail);
+        files_explain(files_cannot_read, error, detail, sizeof detail);
         fail(t, ENGINE_OUTCOME_CURL, CURLE_READ_ERROR, detail);
     }
     return given;
@@ -711,7 +711,7 @@ static bool fail(transfer *t, int outcome, int curl_code, const char *detail) {
 
 static void fail_to_write(transfer *t, int error) {
     char detail[DETAIL_SIZE];
-    files_explain("the response's file cannot be written", error, detail, sizeof detail);
+    files_explain(files_cannot_write, error, detail, sizeof detail);
     fail(t, ENGINE_OUTCOME_CURL, CURLE_WRITE_ERROR, detail);
 }
 

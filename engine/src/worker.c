@@ -607,7 +607,7 @@ void workers_after_fork(void) {
         for (node *k; (k = node_pop(&w->records));) {
             engine_record *r = CONTAINER(k, engine_record, in_worker);
             record_fork(r);
-            files_close(r);
+            files_fork(r);
             if (r->transfer) transfer_forget(r->transfer);
             engine_record_unref(r);
         }

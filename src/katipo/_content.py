@@ -167,7 +167,7 @@ def build_content(*, content: Any = None, data: Any = None, files: Any = None, j
 
 
 def _any(value: object) -> Any:
-    """A value that type checkers have narrowed to half a type."""
+    """A value of which type checkers have made half a type."""
     return value
 
 

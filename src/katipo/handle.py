@@ -68,6 +68,8 @@ __all__ = [
     "send_file",
     "send_now",
     "until_files_closed",
+    "write_to",
+    "written",
 ]
 
 _OUTCOMES: Final = {number: name for name, number in _engine.OUTCOMES.items()}
@@ -586,15 +588,25 @@ def block_for_room(handle: Handle) -> None:
     waiting.block(transfer.register, ON_ROOM | ON_TERMINAL, None, transfer)
 
 
-def send_file(handle: Handle, descriptor: int, offset: int, length: int) -> None:
-    """Have the worker send `length` bytes of a file from `offset` on, and end the body there. The descriptor is copied."""
-    handle._send_file(descriptor, offset, length)  # pyright: ignore[reportPrivateUsage]
-
-
 def send_now(handle: Handle, data: Buffer) -> bool:
     """As `send_body`, without waiting; False: there is no room, and nothing was taken."""
     transfer = handle._sending()  # pyright: ignore[reportPrivateUsage]
     return handle._accepted(transfer.send(data))  # pyright: ignore[reportPrivateUsage]
+
+
+def send_file(handle: Handle, fd: int, offset: int, length: int) -> None:
+    """Handle._send_file, for the clients."""
+    handle._send_file(fd, offset, length)  # pyright: ignore[reportPrivateUsage]
+
+
+def write_to(handle: Handle, fd: int, offset: int) -> None:
+    """Handle._write_to, for the clients."""
+    handle._write_to(fd, offset)  # pyright: ignore[reportPrivateUsage]
+
+
+def written(handle: Handle) -> int:
+    """Handle._written, for the clients."""
+    return handle._written()  # pyright: ignore[reportPrivateUsage]
 
 
 def block_until_files_closed(handle: Handle, timeout: float | None) -> bool:

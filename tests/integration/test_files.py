@@ -670,3 +670,48 @@ def test_an_unlinked_file_can_be_sent(pool: katipo.Pool, endpoint: Endpoint) -> 
         handle = upload(pool, endpoint("/upload"), 1000, **endpoint.options)
         handle._send_file(file.fileno(), 0, 1000)
     assert handle.result(HANG).json()["length"] == 1000
+
+
+# ---------------------------------------------------------------------------------------------------- played requests
+
+
+def test_a_fake_pools_handler_gets_the_file(source: int) -> None:
+    """A request that no worker runs reads its body from a file as well."""
+
+    def handler(request: katipo.Request) -> katipo.Response:
+        return katipo.Response(200, text=hashlib.sha256(request.content or b"").hexdigest())
+
+    with katipo.testing.FakePool(handler) as pool:
+        handle = upload(pool, "http://fake/", BIG)
+        handle._send_file(source, 0, BIG)
+        assert handle.result(HANG).text == hashlib.sha256(pattern(0, BIG)).hexdigest()
+        assert block_until_files_closed(handle, HANG)
+        short = upload(pool, "http://fake/", BIG + 1)
+        short._send_file(source, 0, BIG + 1)
+        with pytest.raises(katipo.TransportError, match="shorter than was said"):
+            short.result(HANG)
+        assert block_until_files_closed(short, HANG)
+
+
+@pytest.mark.parametrize("size", [0, 1000, BIG])
+def test_a_fake_pools_response_goes_to_the_file(target: int, size: int) -> None:
+    """All of it in the window when the file comes, or more than that."""
+    with katipo.testing.FakePool(lambda _: katipo.Response(200, content=pattern(0, size))) as pool:
+        handle, messages, _ = download(pool, "http://fake/", stream_window=100_000)
+        handle._write_to(target, 3)
+        assert isinstance(next(messages), Done)
+        assert block_until_files_closed(handle, HANG)
+    assert content_of(target)[3:] == pattern(0, size)
+
+
+@pytest.mark.parametrize("size", [1000, BIG])
+def test_a_fake_pools_response_that_cannot_be_written(size: int) -> None:
+    """It fails as a real one."""
+    with katipo.testing.FakePool(lambda _: katipo.Response(200, content=pattern(0, size))) as pool:
+        handle, messages, _ = download(pool, "http://fake/", stream_window=100_000)
+        full = os.open("/dev/full", os.O_WRONLY)
+        handle._write_to(full, 0)
+        os.close(full)
+        with pytest.raises(katipo.TransportError, match="No space left on device"):
+            next(messages)
+        assert block_until_files_closed(handle, HANG)
