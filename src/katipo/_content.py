@@ -166,11 +166,6 @@ def build_content(*, content: Any = None, data: Any = None, files: Any = None, j
     return None if content is None else _content(content)
 
 
-def _any(value: object) -> Any:
-    """A value of which type checkers have made half a type."""
-    return value
-
-
 def _json(value: object) -> BytesBody:
     from json import dumps
 
@@ -185,19 +180,21 @@ def _json(value: object) -> BytesBody:
 
 
 def _data(data: object) -> Body:
+    as_it_is: Any = data  # not half known, as type checkers make it below
     if isinstance(data, (str, bytes, bytearray, memoryview)):
-        return _content(cast("object", data))  # as requests has it
+        return _content(as_it_is)  # as requests has it
     if not isinstance(data, Mapping) and (
         hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
     ):
         return _content(data)
     try:
-        return BytesBody(checked_body(_any(data)).data, FORM_TYPE.decode())
+        return BytesBody(checked_body(as_it_is).data, FORM_TYPE.decode())
     except Refused as refused:
         raise BadOptions(f"data: {refused.text}") from None
 
 
 def _content(content: object) -> Body:
+    as_it_is: Any = content
     if isinstance(content, str):
         try:
             return BytesBody(content.encode())
@@ -206,23 +203,21 @@ def _content(content: object) -> Body:
     if isinstance(content, bytes):
         return BytesBody(content)
     if isinstance(content, os.PathLike):
-        return FileBody(path=os.fspath(cast("os.PathLike[str]", content)))
+        return FileBody(path=os.fspath(as_it_is))
     if isinstance(content, Mapping):
         raise BadOptions("content: a mapping is no body; use data for a form, json for JSON")
     if hasattr(content, "read"):
         return _file(content)
     if isinstance(content, AsyncIterable):
-        several = _any(content)
-        once = isinstance(several, AsyncIterator)
-        return StreamBody(lambda: aiter(several), can_replay=not once, is_async=True)
+        once = isinstance(content, AsyncIterator)
+        return StreamBody(lambda: aiter(as_it_is), can_replay=not once, is_async=True)
     try:
-        return BytesBody(memoryview(cast("Any", content)).tobytes())
+        return BytesBody(memoryview(as_it_is).tobytes())
     except TypeError:
         pass
     if isinstance(content, Iterable):
-        pieces = _any(content)
-        once = isinstance(pieces, Iterator)
-        return StreamBody(lambda: iter(pieces), can_replay=not once)
+        once = isinstance(content, Iterator)
+        return StreamBody(lambda: iter(as_it_is), can_replay=not once)
     raise BadOptions(
         f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
     )
