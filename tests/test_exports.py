@@ -46,7 +46,7 @@ def test_every_error_is_exported() -> None:
 
 def test_every_message_is_exported() -> None:
     """At top level and in katipo.messages."""
-    for name in ("Started", "Chunk", "Done", "Responded", "Failed", "Message"):
+    for name in ("Started", "Chunk", "Done", "Responded", "Failed", "Informational", "Message"):
         assert getattr(katipo, name) is getattr(katipo.messages, name)
         assert name in katipo.__all__
 

@@ -68,7 +68,8 @@ TIMED_OUT: Final[int]
 
 OUTCOMES: Final[Mapping[str, int]]
 """Outcome of a transfer by name. "pending" is 0, "ok" is 1; the others are in the X-macro of engine.h:
-"curl", "cancelled", "timeout", "worker_died", "pool_closed", "too_large", "lost", "body_short", "no_memory", "forked", "raised"."""
+"curl", "cancelled", "timeout", "worker_died", "pool_closed", "too_large", "lost", "body_short", "no_memory", "forked",
+"raised"."""
 
 CLOCKS: Final[Mapping[str, int]]
 """The clock that ran out, by name: "none" 0, "connect" 1, "read" 2, "write" 3, "pool" 4, "total" 5."""
@@ -291,8 +292,8 @@ class Transfer(Generic[_Kept]):
 class Player:
     """The worker's side of one request, for Python to play. Pool.play gives it its request.
 
-    Its methods do nothing once the request has its outcome. What is pending goes on by itself, in the thread that gives credit,
-    or takes: no thread is needed.
+    Its methods do nothing once the request has its outcome. What is pending goes on by itself, in the thread
+    that gives credit, or takes: no thread is needed.
     """
 
     token: int | None

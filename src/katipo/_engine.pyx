@@ -850,9 +850,6 @@ cdef class Player:
     cdef bint pump_again
     cdef int64_t responded_ns
 
-    def __init__(self):
-        pass
-
     def called(self, bytes body):
         """Overridden."""
 

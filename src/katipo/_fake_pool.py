@@ -217,23 +217,17 @@ def _cancel_task(loop: Any, task: Any) -> None:
         return
 
 
-class _InLoop:
-    """A handler's awaitable as a task of the running asyncio loop."""
+class _Task:
+    """A handler's awaitable that an event loop is to run. Until the loop comes to it somebody else may."""
 
-    __slots__ = ("_awaitable", "_loop", "_play", "_task", "_thread")
+    __slots__ = ("_awaitable", "_play", "_thread")
 
-    def __init__(self, loop: Any, play: _Play, awaitable: Awaitable[object]) -> None:
-        self._loop = loop
+    def __init__(self, play: _Play, awaitable: Awaitable[object]) -> None:
         self._play = play
         self._awaitable = awaitable
         self._thread = threading.get_ident()
         _not_begun.append(self)
         waiting.run_before_blocking(_run_what_would_stand_still)
-        self._task: Any = loop.create_task(self._run())
-
-    async def _run(self) -> None:
-        if self._take():
-            await _timed(self._loop, self._play, self._awaitable)
 
     def _take(self) -> bool:
         """Whoever gets True is to await it, or to let go of it."""
@@ -243,18 +237,19 @@ class _InLoop:
             return False
         return True
 
-    def cancel(self) -> None:
-        if self._take():
-            _close(self._awaitable)
-        _cancel_task(self._loop, self._task)
+    def _let_go(self) -> None:
+        """It will not be awaited; without a warning."""
+        close = getattr(self._awaitable, "close", None)
+        if self._take() and close is not None:
+            close()
 
     def run_here(self) -> None:
-        """The loop is about to stand still, in this thread: run it without."""
+        """This thread is about to block. If the loop is this thread's it would stand still: run it without."""
         if self._thread == threading.get_ident() and self._take():
             self._play.run_to_end(self._awaitable)
 
 
-_not_begun: list[_InLoop] = []
+_not_begun: list[_Task] = []
 """Tasks that their loops have not come to. Changed by single operations, which the GIL makes atomic."""
 
 
@@ -263,29 +258,39 @@ def _run_what_would_stand_still() -> None:
         each.run_here()
 
 
-def _close(awaitable: Awaitable[object]) -> None:
-    """Let go of a coroutine that will not be awaited, without a warning."""
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        close()
+class _InLoop(_Task):
+    """As a task of the running asyncio loop."""
+
+    __slots__ = ("_loop", "_task")
+
+    def __init__(self, loop: Any, play: _Play, awaitable: Awaitable[object]) -> None:
+        super().__init__(play, awaitable)
+        self._loop = loop
+        self._task: Any = loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        if self._take():
+            await _timed(self._loop, self._play, self._awaitable)
+
+    def cancel(self) -> None:
+        self._let_go()
+        _cancel_task(self._loop, self._task)
 
 
-class _InTrio:
-    """A handler's awaitable as a system task of the running trio run."""
+class _InTrio(_Task):
+    """As a system task of the running trio run."""
 
-    __slots__ = ("_awaitable", "_play", "_scope", "_token", "_trio")
+    __slots__ = ("_scope", "_token", "_trio")
 
     def __init__(self, trio: Any, play: _Play, awaitable: Awaitable[object]) -> None:
-        self._play = play
-        self._awaitable = awaitable
+        super().__init__(play, awaitable)
         self._trio = trio
         self._scope: Any = trio.CancelScope()
         self._token: Any = trio.lowlevel.current_trio_token()
         trio.lowlevel.spawn_system_task(self._run)
 
     async def _run(self) -> None:
-        if self._play.done:
-            _close(self._awaitable)
+        if not self._take():
             return
         seconds, clock = self._play.deadline()
         if seconds is not None:
@@ -302,6 +307,7 @@ class _InTrio:
                 return  # whoever takes the response gets it; in a system task it would end the whole run
 
     def cancel(self) -> None:
+        self._let_go()
         try:
             self._token.run_sync_soon(self._scope.cancel)
         except RuntimeError:  # trio.RunFinishedError: the run is over, and has taken the task with it
@@ -356,8 +362,8 @@ class _Stage(_engine.Pool):
     """What a pool calls its engine, for requests that a handler answers. The counting, the closing and what waits for it
     are the engine's."""
 
-    _handler: Handler
-    _numbers: OptionNumbers
+    handler: Handler
+    numbers: OptionNumbers
 
     def start(self, transfer: _engine.Transfer[Any], call: _engine.Call, url: object, token: int) -> int:
         plain = _engine.plain_url(url) if type(url) is str else None
@@ -400,7 +406,7 @@ class _Stage(_engine.Pool):
         if body is not None:
             flags |= _engine.HAS_BODY
             body = bytes(body)
-        play = _Play(self._handler, self._numbers, config, method.decode("ascii"), url.decode("ascii"), flags)
+        play = _Play(self.handler, self.numbers, config, method.decode("ascii"), url.decode("ascii"), flags)
         answer = self.play(
             transfer,
             play,
@@ -436,8 +442,8 @@ def _stage(handler: Handler) -> _Stage:
         max_in_flight=0,
         name=b"",
     )
-    stage._handler = handler
-    stage._numbers = OptionNumbers(loaded_library().option)
+    stage.handler = handler
+    stage.numbers = OptionNumbers(loaded_library().option)
     return stage
 
 

@@ -7,7 +7,7 @@ would: User-Agent, Accept, the offered codings, Basic credentials, cookies. Noth
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Mapping
 from time import time
 from typing import Any, Final
@@ -100,7 +100,7 @@ def _basic(numbers: OptionNumbers, values: Mapping[int, Any], url: URL) -> bytes
         user, password = url.username.encode(), url.password.encode()
     if user is None and password is None:
         return None
-    return b"Basic " + b64encode((user or b"") + b":" + (password or b""))
+    return b"Basic " + b2a_base64((user or b"") + b":" + (password or b""), newline=False)
 
 
 # ---------------------------------------------------------------------------------------------------- cookies
