@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ._fake_pool import FakePool, Handler
 from .errors import BadOptions
 from .pool import Pool, engine_fault
+
+if TYPE_CHECKING:
+    from ._fake_pool import FakePool, Handler
 
 __all__ = ["FakePool", "Handler", "kill_worker"]
 
 How = Literal["poller", "memory", "multi"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when it is asked for: programs that are not tests do not pay for it.
+    if name in ("FakePool", "Handler"):
+        from . import _fake_pool
+
+        return getattr(_fake_pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def kill_worker(pool: Pool, index: int | None = None, how: How = "poller") -> None:
