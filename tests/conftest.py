@@ -14,6 +14,7 @@ from katipo import _engine
 from tests.support import hostile as hostile_module
 from tests.support.caddy import Caddy, start_caddy
 from tests.support.certs import Certificates, make_certificates
+from tests.support.clients import FACES, ClientMaker
 from tests.support.endpoints import VERSIONS, Endpoint
 from tests.support.hostile import BlackHole, Script, ScriptedServer
 from tests.support.httpbin import Httpbin, start_httpbin
@@ -233,3 +234,13 @@ def make_pool() -> Iterator[Callable[..., katipo.Pool]]:
 def pool(make_pool: Callable[..., katipo.Pool]) -> katipo.Pool:
     """A pool with its defaults."""
     return make_pool()
+
+
+# Clients
+
+
+@pytest.fixture(params=FACES)
+def clients(request: pytest.FixtureRequest) -> Iterator[ClientMaker]:
+    """Makes clients, which are closed with the test: `Client` in one run, `AsyncClient` in another."""
+    with ClientMaker(request.param) as make:
+        yield make

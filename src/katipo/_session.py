@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -127,7 +127,20 @@ def _checked_base(url: str | URL) -> URL | None:
 
 
 def _pairs(params: ParamTypes | None) -> list[tuple[str, str]]:
-    return [] if params is None else URL("http://x/", params=params).params
+    return [] if params is None else _with_params(URL("http://x/"), params).params
+
+
+def _with_params(url: URL, params: ParamTypes) -> URL:
+    """The URL with these added to its query."""
+    if not isinstance(params, (str, Mapping)):
+        pairs = list(params) if isinstance(params, Iterable) else [params]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadOptions("params: must be a mapping, pairs or str")
+        params = pairs
+    try:
+        return URL(url, params=params)
+    except UnicodeEncodeError:
+        raise BadOptions("params: has text in it that is not encodable as UTF-8") from None
 
 
 def _checked_count(name: str, value: object) -> int:
@@ -249,7 +262,7 @@ class Session:
 
         It is compiled once. This is where programs that do much HTTP spend their time.
         """
-        if not self._is_plain or not self.cookies.empty or type(url) is not str or self.closed:
+        if not self._is_plain or not self.cookies.empty or type(url) is not str or self.closed or type(method) is not str:
             return None
         hooks = self.all_hooks
         if hooks["request"] or hooks["response"] or hooks["informational"]:
@@ -333,12 +346,12 @@ class Session:
             full = URL(str(base) + url.lstrip("/"))
         if self.params:
             if params is None or isinstance(params, str):
-                full = URL(full, params=self.params)
+                full = _with_params(full, self.params)
             else:
                 params = _pairs(params)
                 names = {name for name, _ in params}
-                full = URL(full, params=[pair for pair in self.params if pair[0] not in names])
-        return full if params is None else URL(full, params=params)
+                full = _with_params(full, [pair for pair in self.params if pair[0] not in names])
+        return full if params is None else _with_params(full, params)
 
     # ------------------------------------------------------------------------------------------------ compiling
 

@@ -18,6 +18,15 @@ class EndpointOptions(TypedDict):
     cacert: str
 
 
+class ClientEndpointOptions(TypedDict):
+    """Arguments of a client that choose the version and trust the tests' CA."""
+
+    verify: str
+    http1: bool
+    http2: bool
+    http3: bool
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A base URL and the protocol version to use there."""
@@ -39,6 +48,16 @@ class Endpoint:
     def options(self) -> EndpointOptions:
         """Options of a request: `pool.get(endpoint("/count"), **endpoint.options)`."""
         return {"http_version": self.option, "cacert": self.cacert}
+
+    @property
+    def client_options(self) -> ClientEndpointOptions:
+        """Arguments of a client: `Client(**endpoint.client_options)`."""
+        return {
+            "verify": self.cacert,
+            "http1": self.version == "1.1",
+            "http2": self.version == "2",
+            "http3": self.version == "3",
+        }
 
     @property
     def http_version(self) -> str:
