@@ -3,23 +3,48 @@
 A body is one of three kinds, by who reads it: bytes are whole, a file is read by the worker, anything else is pulled
 piece by piece by the thread or loop that sends the request. Files are looked at when the request is made; what changes in
 them later fails the request, and is never made to look complete.
+
+An open file is sent from where it stands to its end. One that the worker reads keeps its position; one that is pulled is
+left where reading stopped, and is put back to where it stood before it is sent again. Files of the caller's are never
+closed, nor are iterators, but for generators: their `finally` blocks run when the request is over.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, Final, cast
 
 from ._curl_options import Refused, kind_of
 from ._request_headers import FORM_TYPE, checked_body
 from .errors import BadOptions, StreamConsumed
 
-__all__ = ["Body", "BytesBody", "FileBody", "StreamBody", "build_content", "file_length", "pieces_of_file"]
+__all__ = [
+    "Body",
+    "BytesBody",
+    "FileBody",
+    "StreamBody",
+    "build_content",
+    "check_file",
+    "file_length",
+    "is_async",
+    "pieces_of_file",
+    "position_of",
+]
 
 PIECE: Final = 64 * 1024
 """Read at a time from a file that the worker cannot read. Arbitrary."""
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Body:
@@ -58,10 +83,12 @@ class FileBody(Body):
         super().__init__(None, None)
 
     def open(self) -> tuple[int, int, int]:
-        """A descriptor for the caller to close, the offset and the length. Raises OSError."""
-        descriptor = (
-            os.open(self._path, os.O_RDONLY | os.O_CLOEXEC) if self._file is None else os.dup(self._file.fileno())
-        )
+        """A descriptor for the caller to close, the offset and the length.
+
+        Raises OSError, BadOptions for a path that is not a regular file's, ValueError for a file closed since.
+        """
+        # O_NONBLOCK means nothing to a regular file; without it, opening a pipe would wait for somebody to write to it.
+        descriptor = os.open(self._path, _READ) if self._file is None else os.dup(self._file.fileno())
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -105,7 +132,7 @@ class StreamBody(Body):
         pieces = self._begin()
         if self.is_async:
             return _checked_async(cast("AsyncIterator[object]", pieces))
-        self._close = getattr(pieces, "close", None)
+        self._close = pieces.close if isinstance(pieces, Generator) else None
         return _checked(cast("Iterator[object]", pieces))
 
     def close(self) -> None:
@@ -136,8 +163,8 @@ async def _checked_async(pieces: AsyncIterator[object]) -> AsyncIterator[bytes]:
             if data := _piece(piece):
                 yield data
     finally:
-        if (aclose := getattr(pieces, "aclose", None)) is not None:
-            await aclose()
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
 
 
 # ---------------------------------------------------------------------------------------------------- building
@@ -148,8 +175,8 @@ def build_content(*, content: Any = None, data: Any = None, files: Any = None, j
 
     Raises BadOptions, naming the argument, for what cannot be a body and for arguments that exclude each other.
     """
-    if files is not None and not files:  # as httpx: no files is no multipart
-        files = None
+    # As httpx: no files is no multipart, no fields are no form.
+    files, data = None if _is_empty(files) else files, None if _is_empty(data) else data
     given = [name for name, value in (("content", content), ("json", json), ("files", files)) if value is not None]
     if data is not None and given != ["files"]:
         given.append("data")
@@ -166,6 +193,10 @@ def build_content(*, content: Any = None, data: Any = None, files: Any = None, j
     return None if content is None else _content(content)
 
 
+def _is_empty(value: object) -> bool:
+    return isinstance(value, (Mapping, list, tuple)) and not cast("Any", value)
+
+
 def _json(value: object) -> BytesBody:
     from json import dumps
 
@@ -180,79 +211,98 @@ def _json(value: object) -> BytesBody:
 
 
 def _data(data: object) -> Body:
-    as_it_is: Any = data  # not half known, as type checkers make it below
-    if isinstance(data, (str, bytes, bytearray, memoryview)):
-        return _content(as_it_is)  # as requests has it
-    if not isinstance(data, Mapping) and (
-        hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
-    ):
-        return _content(data)
+    if _is_content(data):
+        return _content(data, "data")  # as requests has it
     try:
-        return BytesBody(checked_body(as_it_is).data, FORM_TYPE.decode())
+        return BytesBody(checked_body(data).data, FORM_TYPE.decode())
     except Refused as refused:
         raise BadOptions(f"data: {refused.text}") from None
 
 
-def _content(content: object) -> Body:
-    as_it_is: Any = content
+def _is_content(data: object) -> bool:
+    if isinstance(data, (str, bytes, bytearray, memoryview)):
+        return True
+    pulled = hasattr(data, "__aiter__") or hasattr(data, "read") or hasattr(data, "__next__")
+    return pulled and not isinstance(data, Mapping)
+
+
+def is_async(value: object) -> bool:
+    """Whether it can be read in no other way. Its type says so: some async files pass on every attribute they are asked."""
+    return isinstance(value, AsyncIterable) and not isinstance(value, Iterable)
+
+
+def _content(content: object, what: str = "content") -> Body:
     if isinstance(content, str):
         try:
             return BytesBody(content.encode())
         except UnicodeEncodeError:
-            raise BadOptions("content: is not encodable as UTF-8") from None
+            raise BadOptions(f"{what}: is not encodable as UTF-8") from None
     if isinstance(content, bytes):
         return BytesBody(content)
     if isinstance(content, os.PathLike):
-        return FileBody(path=os.fspath(as_it_is))
+        return FileBody(path=os.fspath(cast("os.PathLike[str]", content)))
     if isinstance(content, Mapping):
-        raise BadOptions("content: a mapping is no body; use data for a form, json for JSON")
+        raise BadOptions(f"{what}: a mapping is no body; use data for a form, json for JSON")
+    if is_async(content):
+        # An async file has a position, which a second iteration would go on from.
+        pieces = cast("AsyncIterable[object]", content)
+        once = isinstance(pieces, AsyncIterator) or hasattr(pieces, "read")
+        return StreamBody(lambda: aiter(pieces), can_replay=not once, is_async=True)
     if hasattr(content, "read"):
-        return _file(content)
-    if isinstance(content, AsyncIterable):
-        once = isinstance(content, AsyncIterator)
-        return StreamBody(lambda: aiter(as_it_is), can_replay=not once, is_async=True)
+        return _file(content, what)
     try:
-        return BytesBody(memoryview(as_it_is).tobytes())
+        return BytesBody(memoryview(cast("Any", content)).tobytes())
     except TypeError:
         pass
     if isinstance(content, Iterable):
         once = isinstance(content, Iterator)
-        return StreamBody(lambda: iter(as_it_is), can_replay=not once)
+        return StreamBody(lambda: iter(cast("Iterable[object]", content)), can_replay=not once)
     raise BadOptions(
-        f"content: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
+        f"{what}: must be bytes-like, str, a path, a binary file or an iterable of bytes, not {kind_of(content)}"
     )
 
 
-def _file(file: Any) -> Body:
-    """An open file, from where it stands to its end. A regular one is read by the worker, and its position stays."""
+def check_file(file: Any, what: str) -> None:
+    """Raises BadOptions for a file that no bytes can be read from. Without this, some would be sent as if empty."""
     if isinstance(getattr(file, "encoding", None), str) or hasattr(file, "newlines"):
-        raise BadOptions("content: the file is open as text; open it in binary mode")
-    offset = _position(file)
+        raise BadOptions(f"{what}: the file is open as text; open it in binary mode")
+    if getattr(file, "closed", False) is True:
+        raise BadOptions(f"{what}: the file is closed")
+    readable = getattr(file, "readable", None)
+    if callable(readable) and readable() is False:
+        raise BadOptions(f"{what}: the file is not open for reading")
+
+
+def _file(file: Any, what: str) -> Body:
+    """An open file, from where it stands to its end. A regular one is read by the worker, and its position stays."""
+    check_file(file, what)
+    offset = position_of(file)
     if offset is not None and _is_plain(file):
         return FileBody(file=file, offset=offset)
     length = None if offset is None else file_length(file, offset)
-    if offset is None:
-        return StreamBody(lambda: pieces_of_file(file, None, length), length=length)
-    return StreamBody(lambda: pieces_of_file(file, offset, length), length=length, can_replay=True)
+    return StreamBody(lambda: pieces_of_file(file, offset, length), length=length, can_replay=offset is not None)
 
 
 def _is_plain(file: Any) -> bool:
-    """Whether what a descriptor gives is what read() would: a regular file, opened by open(), not one that decodes."""
+    """Whether what a descriptor gives is what read() would: a regular file, opened by open(), not one that decodes.
+
+    Nor a subclass, whose read() may do more.
+    """
     import io
 
-    if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
+    if type(file) not in (io.BufferedReader, io.BufferedRandom, io.FileIO):
         return False
     try:
-        if isinstance(file, io.BufferedRandom):
+        if type(file) is io.BufferedRandom:
             file.flush()
-        raw: object = file if isinstance(file, io.FileIO) else cast("Any", file).raw
-        return isinstance(raw, io.FileIO) and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        raw = file if type(file) is io.FileIO else file.raw
+        return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):
         return False
 
 
-def _position(file: Any) -> int | None:
-    """Where it stands; None for what cannot be sought in."""
+def position_of(file: Any) -> int | None:
+    """Where a file stands; None for what cannot be sought in."""
     try:
         return int(file.tell()) if file.seekable() else None
     except (AttributeError, OSError, ValueError):
@@ -270,12 +320,18 @@ def file_length(file: Any, offset: int) -> int | None:
 
 
 def pieces_of_file(file: Any, offset: int | None, length: int | None) -> Iterator[bytes]:
-    """A file piece by piece; from `offset` if that is given. Raises OSError where it ends short of `length`."""
+    """A file piece by piece; from `offset` if that is given.
+
+    Raises OSError where it ends short of `length`, BlockingIOError where it has nothing now and may have more later.
+    """
+    read = _reader(file) if length is None else file.read
     if offset is not None:
         file.seek(offset)
     left = length
     while left is None or left > 0:
-        piece = file.read(PIECE if left is None else min(PIECE, left))
+        piece = read(PIECE if left is None else min(PIECE, left))
+        if piece is None:
+            raise BlockingIOError("a file of the request's body does not block, and has no data to read")
         if not piece:
             if left is None:
                 return
@@ -283,3 +339,18 @@ def pieces_of_file(file: Any, offset: int | None, length: int | None) -> Iterato
         if left is not None:
             left -= len(piece)
         yield piece
+
+
+def _reader(file: Any) -> Callable[[int], Any]:
+    """Reads what is there instead of waiting for a whole piece of it: from a pipe, from a socket."""
+    import io
+
+    if type(file) is not io.BufferedReader:
+        return cast("Callable[[int], Any]", file.read)
+
+    def read(size: int) -> bytes | None:
+        # read1() says b"" at the end, and also where a file that does not block has nothing now; read() tells them apart.
+        # A terminal would have to be told its end twice.
+        return file.read1(size) or (b"" if file.isatty() else file.read(1))
+
+    return read

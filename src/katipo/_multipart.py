@@ -1,16 +1,18 @@
 """multipart/form-data (RFC 7578), made piece by piece. Names are escaped as the HTML standard has browsers do it.
 
-Files are read in pieces by the thread, or in the loop, that sends the request.
+Files are read in pieces of 64 KiB by the thread, or in the loop, that sends the request: an AsyncClient's loop waits for
+the disk meanwhile. An open file is sent from where it stood when the request was made.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from ._content import Body, BytesBody, StreamBody, file_length, pieces_of_file
+from ._content import Body, BytesBody, StreamBody, check_file, file_length, is_async, pieces_of_file, position_of
 from ._curl_options import Refused, kind_of
 from ._request_headers import checked_headers
 from .errors import BadOptions
@@ -76,13 +78,12 @@ def multipart(data: Any, files: Any) -> Body:
 def _pairs(value: object, what: str) -> list[tuple[Any, Any]]:
     pairs: object = list(cast("Mapping[object, object]", value).items()) if isinstance(value, Mapping) else value
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
-        raise BadOptions(f"{what}: must be a mapping or pairs, not {kind_of(pairs)}")
+        raise BadOptions(f"{what}: must be a mapping or pairs, not {kind_of(cast(Any, value))}")
     found: list[tuple[Any, Any]] = []
     for pair in cast("Iterable[object]", pairs):
-        if not isinstance(pair, (tuple, list)) or len(cast("Sequence[object]", pair)) != 2:
+        if not isinstance(pair, (tuple, list)) or len(cast("Sequence[Any]", pair)) != 2:
             raise BadOptions(f"{what}: every item must be a pair")
-        name, item = cast("Sequence[Any]", pair)
-        found.append((name, item))
+        found.append(cast("tuple[Any, Any]", tuple(cast("Sequence[Any]", pair))))
     return found
 
 
@@ -99,11 +100,11 @@ def _text(value: Any, what: str) -> str:
         try:
             value = value.decode()
         except UnicodeDecodeError:
-            raise BadOptions(f"{what}: is not UTF-8") from None
+            raise BadOptions(f"{what} is not UTF-8") from None
     if not isinstance(value, str):
-        raise BadOptions(f"{what}: must be str, not {kind_of(value)}")
+        raise BadOptions(f"{what} must be str, not {kind_of(value)}")
     if _BAD.search(value):
-        raise BadOptions(f"{what}: must not contain NUL")
+        raise BadOptions(f"{what} must not contain NUL")
     return value
 
 
@@ -172,7 +173,12 @@ def _part(head: bytes, value: Any) -> _Part:
         return _Part(head, data, None, None, None, len(data))
     if isinstance(value, os.PathLike):
         path = os.fspath(cast("os.PathLike[str]", value))
-        return _Part(head, None, path, None, None, os.stat(path).st_size)
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadOptions("files: the path is not that of a regular file")
+        return _Part(head, None, path, None, None, status.st_size)
+    if is_async(value):
+        raise BadOptions(f"files: {kind_of(value)} is async; a part's file must be a plain one")
     if not hasattr(value, "read"):
         try:
             data = memoryview(value).tobytes()
@@ -181,24 +187,19 @@ def _part(head: bytes, value: Any) -> _Part:
                 f"files: a file must be bytes-like, str, a path or a binary file, not {kind_of(value)}"
             ) from None
         return _Part(head, data, None, None, None, len(data))
-    if isinstance(getattr(value, "encoding", None), str) or hasattr(value, "newlines"):
-        raise BadOptions("files: a file is open as text; open it in binary mode")
-    try:
-        offset = int(value.tell()) if value.seekable() else None
-    except (AttributeError, OSError, ValueError):
-        offset = None
+    check_file(value, "files")
+    offset = position_of(value)
     length = None if offset is None else file_length(value, offset)
     return _Part(head, None, None, value, offset, length)
 
 
 def _name_of(value: object) -> str:
     """As httpx: the file's own name, without folders; else "upload"."""
-    name: object = getattr(value, "name", None)
-    if isinstance(value, os.PathLike):
-        name = os.fspath(cast("os.PathLike[str]", value))
+    path = isinstance(value, os.PathLike)
+    name: object = os.fspath(cast("os.PathLike[Any]", value)) if path else getattr(value, "name", None)
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    return (os.path.basename(name) if isinstance(name, str) else "") or "upload"
+    return os.path.basename(name) if isinstance(name, str) and os.path.basename(name) else "upload"
 
 
 def _guess(filename: str | None) -> str | None:
@@ -216,4 +217,6 @@ def _headers(headers: Any) -> list[bytes]:
         checked = checked_headers(headers)
     except Refused as refused:
         raise BadOptions(f"files: headers: {refused.text}") from None
+    if any(lower == b"content-disposition" for _, lower, _ in checked or ()):
+        raise BadOptions("files: headers: Content-Disposition is made of the name and the filename")
     return [name + b": " + value for name, _, value in checked or () if value is not None]
