@@ -41,7 +41,7 @@ UNSET: Final = Unset.UNSET
 
 # ------------------------------------------------------------------------------------------------ timeouts
 
-Seconds: TypeAlias = "float | None"
+Seconds: TypeAlias = float | None
 
 
 class Timeout(Frozen):
@@ -95,8 +95,11 @@ class Timeout(Frozen):
 
 
 TimeoutTypes: TypeAlias = (
-    "Timeout | Seconds | tuple[Seconds, Seconds] | tuple[Seconds, Seconds, Seconds]"
-    " | tuple[Seconds, Seconds, Seconds, Seconds]"
+    Timeout
+    | Seconds
+    | tuple[Seconds, Seconds]
+    | tuple[Seconds, Seconds, Seconds]
+    | tuple[Seconds, Seconds, Seconds, Seconds]
 )
 
 _DEFAULT: Final = (5.0, 5.0, 5.0, None, None)

@@ -542,9 +542,9 @@ def _settle_trust(assembly: Assembly, given: Mapping[str, Any]) -> None:
     if not given.get("ssl_verifypeer", True):
         assembly.set("SSL_VERIFYPEER", 0, identity=True)
     if "sslversion" in given:
-        # 1.2 is libcurl's own minimum from 8.16 on: asking for it sets nobody apart.
-        own = given["sslversion"] != "1.2" or library.version_num < 0x081000
-        assembly.set("SSLVERSION", TLS_VERSIONS[given["sslversion"]], asked_as="sslversion", identity=own)
+        # 1.2 is libcurl's own minimum from 8.16 on. Left out, it sets nobody apart: libcurl compares what was asked for.
+        if given["sslversion"] != "1.2" or library.version_num < 0x081000:
+            assembly.set("SSLVERSION", TLS_VERSIONS[given["sslversion"]], asked_as="sslversion", identity=True)
     cacert, capath = given.get("cacert"), given.get("capath")
     if cacert is not None:
         assembly.set("CAINFO", cacert, asked_as="cacert", identity=True)
