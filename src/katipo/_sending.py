@@ -198,7 +198,8 @@ async def _started(session: Session, ask: Ask, request: Request, incoming: Incom
 async def _finished(session: Session, response: Response, history: list[Response]) -> None:
     """A response has come: keep its cookies, make it the client's, show it to the hooks."""
     if sets_cookies(response):
-        session.cookies.extract(response.url, response.headers.get_list("set-cookie"))
+        fields = (value for name, value in response.headers.raw if name.lower() == b"set-cookie")
+        session.cookies.extract(response.url, fields)  # as bytes: what is no UTF-8 is for the store to judge
     adopt_response(response, history=history, default_encoding=session.default_encoding)
     try:
         for hook in session.hooks("response"):

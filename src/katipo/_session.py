@@ -310,8 +310,11 @@ class Session:
             full = full.copy_with(userinfo="")
         ask.url, ask.auth = full, auth
         ask.headers, ask.unsent = merged_headers(self.headers, get("headers") or {}, self._unsent)
-        if body is not None and body.content_type is not None and "content-type" not in ask.headers:
-            ask.headers["Content-Type"] = body.content_type
+        if body is not None and body.content_type is not None:
+            given = ask.headers.get("content-type")
+            # A multipart type of the caller's cannot name the boundary that was chosen here.
+            if given is None or (get("files") and given.lower().startswith("multipart/form-data")):
+                ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
         ask.cookies = None if own is None else Cookies(own)
         ask.proxy = get("proxy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import time
@@ -169,5 +170,5 @@ def test_the_default_minimum_sets_no_client_apart(make_pool: Callable[..., katip
     pool = make_pool()
     plain: Any = {"http_version": endpoint.option, "ssl_verifypeer": False, "ssl_verifyhost": False}
     first = pool.get(endpoint("/count"), **plain)
-    second = pool.get(endpoint("/count"), **{"http_version": endpoint.option, **options(verify=False)})
+    second = pool.get(endpoint("/count"), **{"http_version": endpoint.option, **options(verify=False, environ=os.environ)})
     assert port_of(first) == port_of(second)
