@@ -123,7 +123,7 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
 
 
 def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
-    if "cookie" in ask.headers:  # the caller's own header is all that is sent
+    if "cookie" in ask.headers or b"cookie" in ask.unsent:  # the caller's own header is all that is sent
         return
     stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=ask.addressed)
     value = merged_header(stored, ask.cookies, url=request.url, addressed=ask.addressed)
