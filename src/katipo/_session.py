@@ -32,7 +32,7 @@ from .headers import Headers, is_unchanged, snapshot
 from .options import HeaderOptions, Settings, compile_request, compile_settings
 from .pool import Pool, Prepared, loaded_library, prepare_request, start_plain
 from .request import check_method
-from .response import Response, adopt_response, sets_cookies
+from .response import Response, adopt_response, known_text_encoding, sets_cookies
 from .url import URL, ParamTypes
 
 __all__ = ["DEFAULT_LIMITS", "DEFAULT_TIMEOUT", "Session"]
@@ -456,10 +456,6 @@ def merged_headers(
 
 
 def _checked_encoding(name: object) -> str:
-    if isinstance(name, str):
-        try:
-            "".encode(name)
-            return name
-        except (LookupError, ValueError):
-            pass
+    if isinstance(name, str) and known_text_encoding(name):
+        return name
     raise BadOptions("default_encoding: Python knows no text encoding of that name")
