@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
 from ._compat import Buffer
 from .errors import BadOptions
-from .options import CurlOptions, HeaderOptions
+from .options import CurlOptions, FormField, FormPairs, HeaderOptions
 
 if TYPE_CHECKING:
     from .auth import Auth
@@ -40,9 +40,7 @@ FileType: TypeAlias = (
     | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
 Files: TypeAlias = "Mapping[str, FileType] | Sequence[tuple[str, FileType]]"
-FormValue: TypeAlias = "str | bytes | int | float | None"
-FormField: TypeAlias = "FormValue | Sequence[FormValue]"
-Data: TypeAlias = "Mapping[str, FormField] | Iterable[tuple[str, FormField]] | str | Buffer"
+Data: TypeAlias = "Mapping[str, FormField] | FormPairs | str | Buffer"
 CookieTypes: TypeAlias = "Cookies | Mapping[str, str] | Iterable[tuple[str, str]]"
 AuthTypes: TypeAlias = "Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]"
 TimeoutTypes: TypeAlias = "Timeout | float | tuple[float | None, float | None, float | None, float | None]"

@@ -262,7 +262,13 @@ class Session:
 
         It is compiled once. This is where programs that do much HTTP spend their time.
         """
-        if not self._is_plain or not self.cookies.empty or type(url) is not str or self.closed or type(method) is not str:
+        if (
+            not self._is_plain
+            or not self.cookies.empty
+            or type(url) is not str
+            or self.closed
+            or type(method) is not str
+        ):
             return None
         hooks = self.all_hooks
         if hooks["request"] or hooks["response"] or hooks["informational"]:

@@ -12,7 +12,7 @@ replaces the default CAs; `capath` is searched beside them, as libcurl has it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 
@@ -65,7 +65,9 @@ HeaderOptions: TypeAlias = (
 )
 FormValue: TypeAlias = str | bytes | int | float | None
 FormField: TypeAlias = FormValue | Sequence[FormValue]
-BodyOption: TypeAlias = Buffer | str | Mapping[str, FormField] | Iterable[tuple[str, FormField]]
+# For url.Pairs's reason.
+FormPairs: TypeAlias = Sequence[tuple[str, FormField]] | Iterator[tuple[str, FormField]] | ItemsView[str, FormField]
+BodyOption: TypeAlias = Buffer | str | Mapping[str, FormField] | FormPairs
 CurlOptions: TypeAlias = Mapping[str, int | str | bytes | os.PathLike[str] | Sequence[str | bytes]]
 HttpVersion: TypeAlias = Literal["none", "1.0", "1.1", "2", "2tls", "2-prior-knowledge", "3", "3-only"]
 SslVersion: TypeAlias = Literal["default", "1.0", "1.1", "1.2", "1.3"]
