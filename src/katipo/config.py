@@ -161,8 +161,8 @@ class Limits(Frozen):
 
     `max_connections`: open at a time. `max_keepalive_connections`: kept when they are idle; None: all, 0: none.
     `keepalive_expiry`: seconds after which an idle connection is not used again, in whole ones, rounded up; it is closed
-    when a request looks for one. 0: a connection is closed when its last request has ended; None (or more than a year): it is
-    used for as long as the server keeps it. `max_connections_per_host`: open at a time to one scheme, host and port.
+    when a request looks for one. 0: a connection is closed when its last request has ended; None (or more than a year): it
+    is used for as long as the server keeps it. `max_connections_per_host`: open at a time to one scheme, host and port.
 
     Raises:
         BadOptions: naming every bad value.

@@ -543,10 +543,10 @@ def _settle_trust(assembly: Assembly, given: Mapping[str, Any]) -> None:
         assembly.set("SSL_VERIFYHOST", 0, identity=True)
     if not given.get("ssl_verifypeer", True):
         assembly.set("SSL_VERIFYPEER", 0, identity=True)
-    if "sslversion" in given:
-        # 1.2 is libcurl's own minimum from 8.16 on. Left out, it sets nobody apart: libcurl compares what was asked for.
-        if given["sslversion"] != "1.2" or library.version_num < 0x081000:
-            assembly.set("SSLVERSION", TLS_VERSIONS[given["sslversion"]], asked_as="sslversion", identity=True)
+    version = given.get("sslversion", "default")
+    # 1.2 is libcurl's own minimum from 8.16 on. Left out, it sets nobody apart: libcurl compares what was asked for.
+    if version != "default" and (version != "1.2" or library.version_num < 0x081000):
+        assembly.set("SSLVERSION", TLS_VERSIONS[version], asked_as="sslversion", identity=True)
     cacert, capath = given.get("cacert"), given.get("capath")
     if cacert is not None:
         assembly.set("CAINFO", cacert, asked_as="cacert", identity=True)
