@@ -64,9 +64,7 @@ def test_json_is_compact_utf8(local: AnyClient, origin: Origin) -> None:
     """As httpx writes it; the caller's own content type stays."""
     answer = local.put(f"{origin.strict_http}/echo", json={"a": "ä", "b": [1, 2]})
     assert answer.content == '{"a":"ä","b":[1,2]}'.encode()
-    answer = local.post(
-        f"{origin.strict_http}/upload", json={}, headers={"content-type": "application/vnd.api+json"}
-    )
+    answer = local.post(f"{origin.strict_http}/upload", json={}, headers={"content-type": "application/vnd.api+json"})
     assert taken(answer)[2]["content-type"] == "application/vnd.api+json"
 
 
@@ -342,7 +340,7 @@ def test_multipart_on_the_wire(local: AnyClient, origin: Origin, file: Path) -> 
     body = local.post(
         f"{origin.strict_http}/echo",
         data={'a"b\r\n': b"1"},
-        files={"f": ("ü\"x.html", b"<p>", None, {"X-Extra": "y"}), "g": file, "h": io.BytesIO(b"z")},
+        files={"f": ('ü"x.html', b"<p>", None, {"X-Extra": "y"}), "g": file, "h": io.BytesIO(b"z")},
         headers={"Content-Type": None},
     ).content
     boundary = body.partition(b"\r\n")[0]

@@ -97,7 +97,12 @@ def test_paths(clients: ClientMaker, hostile: Hostile) -> None:
     server = hostile(serve(first, *[response(b"ok")] * 4))
     client = clients()
     client.get(f"{server.url}/x/page")
-    wanted = {"/": "a=root", "/x": "c=default; a=root", "/x/yy": "c=default; a=root", "/x/y/z": "b=deep; c=default; a=root"}
+    wanted = {
+        "/": "a=root",
+        "/x": "c=default; a=root",
+        "/x/yy": "c=default; a=root",
+        "/x/y/z": "b=deep; c=default; a=root",
+    }
     for path, expected in wanted.items():
         client.get(server.url + path)
         assert asked(server) == expected, path
@@ -260,7 +265,15 @@ def test_cookies_show_in_no_repr(clients: ClientMaker, hostile: Hostile) -> None
     server = hostile(then=serve_forever(setting("a=hush")))
     client = clients(cookies={"b": "hush"})
     answer = client.get(server.url)
-    shown = (client.cookies, client.client, answer, answer.headers, answer.cookies, answer.request, answer.request.headers)
+    shown = (
+        client.cookies,
+        client.client,
+        answer,
+        answer.headers,
+        answer.cookies,
+        answer.request,
+        answer.request.headers,
+    )
     for each in shown:
         assert "hush" not in repr(each)
 

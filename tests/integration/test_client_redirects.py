@@ -505,9 +505,7 @@ def test_a_host_header_stays_home(follower: AnyClient, hostile: Hostile) -> None
 
 def test_a_client_certificate_stays_home(clients: ClientMaker, nginx: Nginx, certs: Certificates) -> None:
     """The caller's own request shows it; a redirect there from another origin does not, nor by a connection that did."""
-    client = clients(
-        verify=str(certs.ca), cert=(str(certs.client.cert), str(certs.client.key)), follow_redirects=True
-    )
+    client = clients(verify=str(certs.ca), cert=(str(certs.client.cert), str(certs.client.key)), follow_redirects=True)
     away = {"url": f"{nginx.https}/client-cert"}
     assert client.get(f"{nginx.https}/client-cert").text.startswith("SUCCESS")
     redirected = client.get(f"{nginx.http}/redirect-to", params=away)
@@ -521,13 +519,9 @@ def test_a_client_certificate_stays_home(clients: ClientMaker, nginx: Nginx, cer
     assert client.get(f"{nginx.mutual}/get").status_code == 200
 
 
-def test_a_client_certificate_stays_within_its_origin(
-    clients: ClientMaker, nginx: Nginx, certs: Certificates
-) -> None:
+def test_a_client_certificate_stays_within_its_origin(clients: ClientMaker, nginx: Nginx, certs: Certificates) -> None:
     """A redirect within the origin shows it."""
-    client = clients(
-        verify=str(certs.ca), cert=(str(certs.client.cert), str(certs.client.key)), follow_redirects=True
-    )
+    client = clients(verify=str(certs.ca), cert=(str(certs.client.cert), str(certs.client.key)), follow_redirects=True)
     answer = client.get(f"{nginx.mutual}/redirect-to", params={"url": "/client-cert"})
     assert answer.text.startswith("SUCCESS")
 

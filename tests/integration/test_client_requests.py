@@ -211,9 +211,7 @@ def test_the_fragment_stays_in_the_url_of_the_response(local: AnyClient, origin:
     assert streamed.response.request.url == url
 
 
-def test_international_hosts_are_sent_in_ascii(
-    clients: ClientMaker, http_proxy: Callable[..., HTTPProxy]
-) -> None:
+def test_international_hosts_are_sent_in_ascii(clients: ClientMaker, http_proxy: Callable[..., HTTPProxy]) -> None:
     """IDNA in the target and the Host header; the URL shows what was meant."""
     proxy = http_proxy(refuse=403)
     answer = clients(proxy=proxy.url).get("http://BÜCHER.example/ü")
@@ -264,7 +262,13 @@ def test_userinfo_becomes_basic_auth_and_shows_nowhere(clients: ClientMaker, end
     answer = client.get(own, **options)
     assert answer.status_code == 200
     assert answer.url == answer.request.url == url
-    for shown in (repr(answer), repr(answer.request), str(answer.url), repr(answer.request.headers), repr(client.client)):
+    for shown in (
+        repr(answer),
+        repr(answer.request),
+        str(answer.url),
+        repr(answer.request.headers),
+        repr(client.client),
+    ):
         assert "home" not in shown.replace("user=me%40home", "")  # of the query
         assert "hush" not in shown.replace("password=to%3Ap%2Fhush", "")
 

@@ -642,9 +642,7 @@ def test_a_small_redirect_keeps_its_connection_and_its_body(clients: ClientMaker
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br"])
-def test_a_redirects_bomb_is_not_set_off(
-    clients: ClientMaker, hostile: Hostile, origin: Origin, coding: str
-) -> None:
+def test_a_redirects_bomb_is_not_set_off(clients: ClientMaker, hostile: Hostile, origin: Origin, coding: str) -> None:
     """A small body that stands for a large one is not decoded for the sake of a connection."""
     bomb = coded(coding, bytes(48 << 20))
     location = ("Location", origin.strict_http + "/drip?n=4")

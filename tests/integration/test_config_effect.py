@@ -47,7 +47,8 @@ def test_idle_connections_expire(
 
 
 def options(**arguments: Any) -> Any:
-    return tls_options(**{"verify": True, "cert": None, "tls": None, "environ": {}, **arguments})
+    given: dict[str, Any] = {"verify": True, "cert": None, "tls": None, "environ": {}, **arguments}
+    return tls_options(**given)
 
 
 def test_trust_by_file_and_folder_and_environment(
@@ -89,7 +90,8 @@ def test_a_folder_is_trusted_alone(pool: katipo.Pool, nginx: Nginx, certs: Certi
         with pytest.raises(katipo.TLSError) as caught:
             pool.get(nginx.https + "/return/200", **believed)
         assert caught.value.code == "peer_failed_verification"
-        assert pool.get(nginx.self_signed + "/return/200", **{**believed, "ssl_verifyhost": False}).status_code == 200
+        without_host: Any = {**believed, "ssl_verifyhost": False}
+        assert pool.get(nginx.self_signed + "/return/200", **without_host).status_code == 200
 
 
 def hashed_folder(folder: Path, certs: Certificates, certificate: Path | None = None) -> Path:
@@ -125,7 +127,8 @@ def test_a_client_s_certificate(pool: katipo.Pool, nginx: Nginx, certs: Certific
         (client.cert, encrypted, certs.key_password),
     ):
         assert pool.get(url, **options(verify=certs.ca, cert=cert)).text.startswith("SUCCESS")
-    for cert in ((client.cert, encrypted), (client.cert, encrypted, "wrong"), "/no/such/file"):
+    refused: list[Any] = [(client.cert, encrypted), (client.cert, encrypted, "wrong"), "/no/such/file"]
+    for cert in refused:
         with pytest.raises(katipo.TransportError) as caught:
             pool.get(url, **options(verify=certs.ca, cert=cert))
         # The second is what libcurl makes of a key that it cannot decrypt, from 8.23 on.
@@ -170,5 +173,6 @@ def test_the_default_minimum_sets_no_client_apart(make_pool: Callable[..., katip
     pool = make_pool()
     plain: Any = {"http_version": endpoint.option, "ssl_verifypeer": False, "ssl_verifyhost": False}
     first = pool.get(endpoint("/count"), **plain)
-    second = pool.get(endpoint("/count"), **{"http_version": endpoint.option, **options(verify=False, environ=os.environ)})
+    clients: Any = {"http_version": endpoint.option, **options(verify=False, environ=os.environ)}
+    second = pool.get(endpoint("/count"), **clients)
     assert port_of(first) == port_of(second)

@@ -51,7 +51,7 @@ def test_values_are_values(value: Frozen) -> None:
     with pytest.raises(AttributeError, match="immutable"):
         delattr(value, name)
     with pytest.raises(AttributeError):
-        value.other = 1  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        value.other = 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_reprs_show_every_part() -> None:
@@ -252,7 +252,8 @@ def default_trust(monkeypatch: pytest.MonkeyPatch) -> tuple[str | None, str | No
 
 
 def options(**arguments: Any) -> dict[str, object]:
-    return tls_options(**{"verify": True, "cert": None, "tls": None, "environ": {}, **arguments})
+    given: dict[str, Any] = {"verify": True, "cert": None, "tls": None, "environ": {}, **arguments}
+    return tls_options(**given)
 
 
 PLAIN: dict[str, object] = {"sslversion": "1.2", "curl_options": {}}
