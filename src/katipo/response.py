@@ -163,6 +163,14 @@ class Response:
             raise ResponseNotRead("the body of this response has not been read to its end")
         return self._content
 
+    def read(self) -> bytes:
+        """`content`: for code that is also given streamed responses, whose `read` it is, such as event hooks."""
+        return self.content
+
+    async def aread(self) -> bytes:
+        """The same, for asynchronous code."""
+        return self.content
+
     @property
     def charset_encoding(self) -> str | None:
         """The charset that Content-Type names; None if it names none, or one that Python does not know."""
