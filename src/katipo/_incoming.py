@@ -138,10 +138,10 @@ class Incoming:
             return message.data
         assert isinstance(message, Done)
         self._ended = True
-        if self._upload is not None:
-            await self._upload.stop()
         if self._on_done is not None:
             self._on_done(message)
+        if self._upload is not None:
+            await self._upload.stop()
         return None
 
     def _counted(self, data: bytes) -> bytes:

@@ -43,6 +43,7 @@ __all__ = [
     "exit_has_begun",
     "hold_daemon",
     "in_thread",
+    "is_cancellation",
     "pool_closed",
     "pool_opened",
     "run_before_blocking",
@@ -425,6 +426,20 @@ class Job:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it says that a task was cancelled, and nothing else; groups of such included."""
+    kinds = tuple(
+        module.CancelledError if name == "asyncio" else module.Cancelled
+        for name in ("asyncio", "trio")
+        if (module := sys.modules.get(name)) is not None
+    )
+    if isinstance(error, kinds):
+        return True
+    # An exception group, which Python 3.10 does not have: of a trio nursery's, in the caller's iterable.
+    split = getattr(error, "split", None) if type(error).__name__.endswith("ExceptionGroup") else None
+    return split is not None and split(kinds)[1] is None
 
 
 async def in_thread(function: Callable[..., _T], *args: Any) -> _T:
