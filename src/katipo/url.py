@@ -30,7 +30,7 @@ from .errors import InvalidURL, UnsupportedProtocol, redact
 __all__ = ["URL", "ParamTypes", "encode_params", "prepare"]
 
 Primitive: TypeAlias = str | int | float | bool | None
-# Iterable[tuple[...]] would say as much, but a dict is one too (of its keys), and mypy then gives up on {"a": 1, "b": ["c"]}.
+# Iterable[tuple[...]] would say as much, but a dict is an iterable too, and mypy then gives up on {"a": 1, "b": ["c"]}.
 Pairs: TypeAlias = Sequence[tuple[str, Primitive]] | Iterator[tuple[str, Primitive]] | ItemsView[str, Primitive]
 ParamTypes: TypeAlias = str | Mapping[str, Primitive | Sequence[Primitive]] | Pairs
 
