@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from math import ceil
 from time import monotonic
 from typing import Any, Final
 
@@ -112,7 +113,7 @@ class Ask:
             left = self.deadline - monotonic()
             if left <= 0:
                 raise TotalTimeout("the total timeout ran out", request=self.request())
-            clocks["timeout_ms"] = max(1, int(left * 1000))
+            clocks["timeout_ms"] = ceil(left * 1000)  # rounded down, it would fire before its time
         return clocks
 
     def request(self, *, duplex: bool = False) -> Request:

@@ -84,7 +84,7 @@ client.exchange("POST", url, follow_redirects=True)  # E
 client.build_request("GET", url)  # E
 client.aclose()  # E
 asynchronous.close()  # E
-asynchronous.get(url).status_code  # E
+asynchronous.get(url).json()  # E
 asynchronous.get(url, timeot=5)  # E
 katipo.get(url, base_url=url)  # E
 katipo.get(url, timeot=5)  # E
