@@ -64,6 +64,14 @@ from .headers import Headers
 from .mailbox import Mailbox
 from .messages import Chunk, Done, Failed, Informational, Message, Responded, Started
 from .metrics import Metrics
+from .observers import (
+    HeadersReceived,
+    Observer,
+    RequestFinished,
+    RequestStarted,
+    add_observer,
+    remove_observer,
+)
 from .options import AsyncRequestOptions, RequestOptions
 from .pool import Pool, PoolStatistics
 from .request import Request
@@ -107,6 +115,7 @@ __all__ = [
     "HTTPStatusError",
     "Handle",
     "Headers",
+    "HeadersReceived",
     "Informational",
     "InvalidURL",
     "Limits",
@@ -119,6 +128,7 @@ __all__ = [
     "NegotiateAuth",
     "NetRCAuth",
     "NetworkError",
+    "Observer",
     "Overload",
     "Pool",
     "PoolClosed",
@@ -131,7 +141,9 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "RequestError",
+    "RequestFinished",
     "RequestOptions",
+    "RequestStarted",
     "Responded",
     "Response",
     "ResponseNotRead",
@@ -152,6 +164,7 @@ __all__ = [
     "WriteError",
     "WriteTimeout",
     "__version__",
+    "add_observer",
     "delete",
     "features",
     "get",
@@ -161,6 +174,7 @@ __all__ = [
     "patch",
     "post",
     "put",
+    "remove_observer",
     "request",
     "stream",
     "testing",

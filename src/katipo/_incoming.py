@@ -17,7 +17,7 @@ from ._face import Face
 from ._upload import Upload
 from .decoding import Decoder, make_decoder
 from .errors import Cancelled, DecodingError, Error, ResponseTooLarge, StreamClosed
-from .handle import Handle, MessageIterator
+from .handle import Handle, MessageIterator, spoil
 from .headers import Headers
 from .messages import Chunk, Done, Informational, Started
 from .request import Request
@@ -127,7 +127,7 @@ class Incoming:
                 decoder.feed(data)
         except DecodingError as error:
             error.request = self._request
-            self.cancel()
+            spoil(self._handle, error)
             raise
 
     async def _chunk(self) -> bytes | None:
@@ -147,8 +147,9 @@ class Incoming:
     def _counted(self, data: bytes) -> bytes:
         self._delivered += len(data)
         if 0 <= self._limit < self._delivered:
-            self.cancel()
-            raise ResponseTooLarge("the response is larger than max_response_bytes", request=self._request)
+            error = ResponseTooLarge("the response is larger than max_response_bytes", request=self._request)
+            spoil(self._handle, error)
+            raise error
         return data
 
     @property

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import urlencode
 
 from ._curl_options import LONG_MAX, Problems, Refused, kind_of
+from .errors import BadOptions
 from .headers import Headers
 
 Header: TypeAlias = tuple[bytes, bytes, bytes | None]
@@ -138,6 +139,30 @@ def checked_headers(value: object) -> list[Header] | None:
     return headers or None
 
 
+def addable_headers(value: object) -> list[Header]:
+    """Headers that somebody else adds to a request whose framing is settled. Raises BadOptions for what cannot be added."""
+    try:
+        headers = checked_headers(value) or []
+    except Refused as refused:
+        raise BadOptions(f"headers: {refused.text}") from None
+    for name, lower, content in headers:
+        if content is None or lower in _TAKEN:
+            what = "take" if content is None else "add"
+            raise BadOptions(f"headers: {name[:60].decode('ascii')!r} is not an observer's to {what}")
+    return headers
+
+
+def with_lines(lines: Sequence[bytes], added: Iterable[Header]) -> list[bytes]:
+    """A request's lines for HTTPHEADER, and those of further headers whose names it does not have."""
+    known = {re.split(rb"[:;]", line, maxsplit=1)[0].lower() for line in lines}
+    return [*lines, *(_line(name, value) for name, lower, value in added if lower not in known)]
+
+
+def _line(name: bytes, value: bytes | None) -> bytes:
+    # libcurl sends "Name:" not at all, and "Name;" with no value.
+    return name + b":" if value is None else name + b": " + value if value else name + b";"
+
+
 def _pairs(value: object, what: str) -> Iterable[tuple[object, object]]:
     if isinstance(value, Mapping):
         if isinstance(value, Headers):
@@ -220,8 +245,7 @@ def frame(
         if value is not None:
             shown.append((name, value))
         if lower not in _FRAMING:
-            # libcurl sends "Name:" not at all, and "Name;" with no value.
-            lines.append(name + b":" if value is None else name + b": " + value if value else name + b";")
+            lines.append(_line(name, value))
     data = None if body is None else body.data
     if data is None and not stream_body and method in _EXPECT_CONTENT:
         data = b""

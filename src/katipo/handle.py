@@ -54,6 +54,7 @@ from .response import Response, response_from_engine
 from .url import URL, effective_url
 
 if TYPE_CHECKING:
+    from ._watch import Watch
     from .pool import Pool
 
 __all__ = [
@@ -65,8 +66,10 @@ __all__ = [
     "block_for_room",
     "block_until_files_closed",
     "failure",
+    "observe",
     "send_file",
     "send_now",
+    "spoil",
     "until_files_closed",
     "write_to",
     "written",
@@ -332,6 +335,7 @@ class Handle:
     _sends: bool = False
     _delivery: Delivery | None = None
     _flush: Callable[[], None] | None = None
+    _watch: Watch | None = None  # somebody observes it, and no mailbox has its answer
     _response: Response | None = None
     _iterated: bool = False
     _ended: bool = False  # finish_body() was called
@@ -386,6 +390,8 @@ class Handle:
         Returns at once, and does nothing to a request that has ended.
         """
         self._transfer.cancel()
+        if self._watch is not None:
+            self._watch.look()
 
     def result(self, timeout: float | None = None) -> Response:
         """The response; blocks the calling thread, but not the GIL, until it is there.
@@ -431,9 +437,14 @@ class Handle:
             self._flush()
         parts: Any = terminal
         if parts[0] == FAILED:
-            raise _to_raise(failure(parts, self._request))
+            error = failure(parts, self._request)
+            if self._watch is not None:
+                self._watch.failed(error)
+            raise _to_raise(error)
         # Threads that come here at once all get the response of the first.
         self._response = response = self._transfer.keep(response_of(parts, self._asked))
+        if self._watch is not None:
+            self._watch.saw(Responded(self.ref, response))
         return response
 
     def _elsewhere(self, what: str) -> StreamError:
@@ -570,7 +581,7 @@ class Handle:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancel what is still in flight."""
-        self._transfer.cancel()
+        self.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -579,7 +590,7 @@ class Handle:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancel what is still in flight."""
-        self._transfer.cancel()
+        self.cancel()
 
 
 def block_for_room(handle: Handle) -> None:
@@ -592,6 +603,18 @@ def send_now(handle: Handle, data: Buffer) -> bool:
     """As `send_body`, without waiting; False: there is no room, and nothing was taken."""
     transfer = handle._sending()  # pyright: ignore[reportPrivateUsage]
     return handle._accepted(transfer.send(data))  # pyright: ignore[reportPrivateUsage]
+
+
+def spoil(handle: Handle, error: Error) -> None:
+    """Cancel the request for what its client has found wrong with the response."""
+    if handle._watch is not None:  # pyright: ignore[reportPrivateUsage]
+        handle._watch.failed(error)  # pyright: ignore[reportPrivateUsage]
+    handle.cancel()
+
+
+def observe(handle: Handle, watch: Watch) -> None:
+    """The handle's request is observed."""
+    handle._watch = watch  # pyright: ignore[reportPrivateUsage]
 
 
 def send_file(handle: Handle, fd: int, offset: int, length: int) -> None:

@@ -36,7 +36,7 @@ from ._option_table import (
 )
 from ._pool_options import PoolOptions, check_pool_options
 from ._proxy import add_proxy
-from ._request_headers import Body, Framing, checked_headers, frame
+from ._request_headers import Body, Framing, Header, checked_headers, frame, with_lines
 from ._version import __version__
 from .cookies import CookieJar, cookie_lines
 
@@ -54,6 +54,7 @@ __all__ = [
     "compile_options",
     "compile_request",
     "compile_settings",
+    "with_headers",
 ]
 
 # ------------------------------------------------------------------------------------------------ what callers may pass
@@ -470,6 +471,15 @@ def compile_request(
     compiled = _compiled(_plan_of(library), settings, None, given, method, problems)
     problems.raise_if_any()
     return compiled
+
+
+def with_headers(compiled: Compiled, added: Iterable[Header], *, library: Library) -> list[Setting]:
+    """`compiled.curl` with further headers, of `addable_headers`: those that the request does not have."""
+    httpheader = _plan_of(library).httpheader
+    return [
+        (number, with_lines(cast("list[bytes]", value), added) if number == httpheader else value)
+        for number, value in compiled.curl
+    ]
 
 
 def _settle(plan: _Plan, given: Mapping[str, Any], problems: Problems, *, own_cookies: bool = True) -> Settings:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _engine, waiting
 from ._compat import Self, Unpack
@@ -25,12 +25,23 @@ from ._engine import ACCEPTED, NOT_PLAIN, ON_IDLE, ON_STOPPED
 from ._library import LoadedLibrary, find_libcurl
 from ._verbose import VerboseLog
 from .errors import BadOptions, Error, Overload, PoolClosed, TransportError, WorkerDied
-from .handle import Answer, Delivery, Handle, Transfer
+from .handle import Answer, Delivery, Handle, Transfer, observe
 from .mailbox import Mailbox, attach, detach, engine_mailbox
-from .options import AsyncRequestOptions, Compiled, RequestOptions, check_pool_options, compile_options
+from .observers import listeners
+from .options import (
+    AsyncRequestOptions,
+    Compiled,
+    RequestOptions,
+    check_pool_options,
+    compile_options,
+    with_headers,
+)
 from .request import Request, check_method, request_from_parts
 from .response import Response
 from .url import URL, prepare
+
+if TYPE_CHECKING:
+    from ._watch import Watch
 
 __all__ = [
     "Pool",
@@ -112,10 +123,11 @@ _log: Final = VerboseLog(_engine.log_take, lambda waiter, mask: _engine.log_regi
 # ---------------------------------------------------------------------------------------------------- configurations
 
 
-def _config_of(compiled: Compiled) -> _engine.Config:
+def _config_of(compiled: Compiled, curl: list[tuple[int, Any]] | None = None) -> _engine.Config:
+    """`curl`: in place of the compiled options' own."""
     try:
         return _engine.Config(
-            compiled.curl,
+            compiled.curl if curl is None else curl,
             identity=compiled.identity,
             flags=sum(_FLAGS[flag] for flag in compiled.flags),
             connect_timeout_ms=compiled.connect_timeout_ms,
@@ -399,6 +411,9 @@ class Pool:
 
     def _start_plain(self, kept: Prepared, call: _engine.Call, url: str | URL) -> Handle | None:
         """The short way: one call into the engine, and a Request only for who looks at it. None: not a plain URL."""
+        if listeners:
+            observable = type(url) is str and _engine.plain_url(url) is not None
+            return self._submit_any(kept, url, None) if observable else None
         token = next(_tokens)
         transfer = Transfer()
         answer = self._engine.start(transfer, call, url, token)
@@ -411,18 +426,43 @@ class Pool:
     def _submit_any(self, kept: Prepared, url: str | URL, request: Request | None) -> Handle:
         """`request`: as its messages and errors are to show it; None: made of the call."""
         compiled = kept.compiled
-        prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
+        target = (type(url) is str and _engine.plain_url(url)) or prepare(url)
         if request is None:
             request = request_from_parts(kept.method, url, compiled.headers, compiled.body)
-        token = next(_tokens)
+        if not listeners:
+            return self._hand_over(kept, kept.config, target, request, next(_tokens), None)
+        from ._watch import begin  # not needed by programs where nobody listens
+
+        config, token = kept.config, next(_tokens)
+        watch = begin(token, token if compiled.ref is None else compiled.ref, self, request)
+        if watch.headers:
+            config = _config_of(compiled, with_headers(compiled, watch.headers, library=loaded_library()))
+        try:
+            return self._hand_over(kept, config, target, request, token, watch)
+        except Error as error:
+            watch.failed(error)
+            raise
+
+    def _hand_over(
+        self,
+        kept: Prepared,
+        config: _engine.Config,
+        target: tuple[bytes, bytes],
+        request: Request,
+        token: int,
+        watch: Watch | None,
+    ) -> Handle:
+        """To the engine. `target`: URL and origin."""
+        compiled = kept.compiled
         ref = token if compiled.ref is None else compiled.ref
         flush = self._verbose() if "verbose" in compiled.flags else None
         mailbox: Mailbox | None = compiled.reply_to
         delivery: Delivery | None = None
         if compiled.stream or mailbox is not None:
-            limit = compiled.max_bytes if compiled.stream and compiled.decode else -1
+            make = Delivery if watch is None else watch.delivery
             decode = compiled.stream and compiled.decode
-            delivery = Delivery(ref, request, decode=decode, window=compiled.window, limit=limit)
+            limit = compiled.max_bytes if decode else -1
+            delivery = make(ref, request, decode=decode, window=compiled.window, limit=limit)
         if mailbox is not None and delivery is not None:
             attach(mailbox, token, delivery, compiled.timeout_ms)
         transfer = Transfer()
@@ -430,10 +470,9 @@ class Pool:
         try:
             answer = self._engine.submit(
                 transfer,
-                kept.config,
+                config,
                 kept.method.encode("ascii"),
-                prepared,
-                origin,
+                *target,
                 _flags_of(compiled),
                 compiled.body,
                 compiled.body_length,
@@ -451,7 +490,11 @@ class Pool:
             kind, delivery = Answer.MAILED, None  # the mailbox has it: a handle must not be in its way
         else:
             kind = Answer.STREAMED if compiled.stream else Answer.BUFFERED
-        return Handle(self, transfer, request, ref, kind, compiled.stream_body, delivery, flush)
+        handle = Handle(self, transfer, request, ref, kind, compiled.stream_body, delivery, flush)
+        if watch is not None and mailbox is None:
+            watch.transfer = transfer
+            observe(handle, watch)
+        return handle
 
     def _verbose(self) -> Callable[[], None]:
         _log.start()
