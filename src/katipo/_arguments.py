@@ -25,6 +25,7 @@ __all__ = [
     "AsyncExchangeOptions",
     "ClientArguments",
     "ClientOptions",
+    "DownloadOptions",
     "EventHooks",
     "ExchangeOptions",
     "check_names",
@@ -94,6 +95,14 @@ class AsyncClientOptions(ExchangeOptions, total=False):
     follow_redirects: bool | None
 
 
+class DownloadOptions(ExchangeOptions, total=False):
+    """Arguments of `download` beside its own: those of a request without a body. Bytes are saved as they were sent,
+    so there is no `decode`; no content coding is asked for, unless the call or the client has an Accept-Encoding of its own.
+    """
+
+    follow_redirects: bool | None
+
+
 class ClientArguments(TypedDict):
     """All arguments of Client and AsyncClient."""
 
@@ -124,6 +133,7 @@ class ClientArguments(TypedDict):
 
 EXCHANGE_NAMES: Final = frozenset(ExchangeOptions.__annotations__)
 REQUEST_NAMES: Final = frozenset(ClientOptions.__annotations__)
+DOWNLOAD_NAMES: Final = frozenset(DownloadOptions.__annotations__) - {"decode"}
 
 _MEANT: Final = {
     "allow_redirects": "follow_redirects",

@@ -137,12 +137,29 @@ class Incoming:
         if isinstance(message, Chunk):
             return message.data
         assert isinstance(message, Done)
+        await self._finish(message)
+        return None
+
+    async def _finish(self, done: Done) -> None:
         self._ended = True
         if self._on_done is not None:
-            self._on_done(message)
+            self._on_done(done)
         if self._upload is not None:
             await self._upload.stop()
-        return None
+
+    @property
+    def handle(self) -> Handle:
+        """The request."""
+        return self._handle
+
+    async def written_out(self, timeout: float | None) -> bool:
+        """Wait for the end of a body that goes to a file; False: `timeout` seconds were over first."""
+        message = await self._face.message(self._messages, timeout)
+        if message is None:
+            return False
+        assert isinstance(message, Done)
+        await self._finish(message)
+        return True
 
     def _counted(self, data: bytes) -> bytes:
         self._delivered += len(data)

@@ -141,7 +141,7 @@ def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex
         keeps_credentials=ask.keeps_credentials,
         auth=auth,
         curl_options=ask.curl_options,
-    ).with_limits(ask.clocks(), -1 if stream else ask.max_bytes)
+    ).with_limits(ask.clocks(), -1 if stream and ask.decode else ask.max_bytes)
     body = ask.body
     opened = body.open() if isinstance(body, FileBody) else None
     try:
@@ -162,6 +162,8 @@ def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex
             informational=ask.informational,
         )
         handle = start_request(session.pool, prepared, request)
+        if ask.on_start is not None:
+            ask.on_start(handle)
         if opened is not None:
             try:
                 send_file(handle, *opened)

@@ -343,6 +343,7 @@ class Session:
         ask.stream = stream
         ask.informational = bool(self.all_hooks["informational"])
         ask.addressed = ask.keeps_credentials = True
+        ask.on_start = None
         return ask
 
     def _full_url(self, url: str | URL, params: ParamTypes | None) -> URL:

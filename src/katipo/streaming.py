@@ -233,9 +233,12 @@ def streamed(cls: type[_T], started: Started, request: Request, incoming: Incomi
     return response
 
 
-def incoming_of(response: Response) -> Incoming | None:
-    """Where the rest of the body comes from; None for a response that was read."""
-    return response._incoming if isinstance(response, _Streamed) else None  # pyright: ignore[reportPrivateUsage]
+def incoming_of(response: Response, *, claim: bool = False) -> Incoming:
+    """Where a streamed response's body comes from. `claim`: the caller is its one reader; raises as reading does."""
+    assert isinstance(response, _Streamed)
+    if claim:
+        response._claim()  # pyright: ignore[reportPrivateUsage]
+    return response._incoming  # pyright: ignore[reportPrivateUsage]
 
 
 async def read_whole(response: Response) -> None:
