@@ -17,7 +17,7 @@ from ._content import BytesBody, FileBody, StreamBody
 from ._incoming import Incoming
 from ._upload import Upload, respond
 from .cookie_store import merged_header
-from .errors import Error, StreamConsumed, TooManyRedirects
+from .errors import Error, StreamConsumed, StreamError, TooManyRedirects
 from .handle import Handle, send_file
 from .headers import Headers
 from .pool import Prepared, start_request
@@ -112,7 +112,11 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
     try:
         if streams:
             incoming = Incoming(face, handle, request, upload, limit=ask.max_bytes)
-            response = await _started(session, ask, request, incoming)
+            try:
+                response = await _started(session, ask, request, incoming)
+            except BaseException:
+                await incoming.close()
+                raise
         else:
             response = await respond(face, handle, upload)
     except BaseException:
@@ -187,11 +191,7 @@ async def _started(session: Session, ask: Ask, request: Request, incoming: Incom
         for hook in session.hooks("informational"):
             await face.call(hook, request, status, headers)
 
-    try:
-        started = await incoming.start(on_informational)
-    except BaseException:
-        await incoming.close()
-        raise
+    started = await incoming.start(on_informational)
     cls: Any = AsyncStreamingResponse if face.is_async else StreamingResponse
     response: Response = streamed(cls, started, request, incoming, decode=ask.decode)
     return response
@@ -214,12 +214,13 @@ async def _finished(session: Session, response: Response, history: list[Response
 class Duplex:
     """A request whose body and whose response are both open. Shared by both faces' exchanges."""
 
-    __slots__ = ("_ask", "_flow", "_handle", "_incoming", "_request", "_response", "_session")
+    __slots__ = ("_ask", "_flow", "_handle", "_incoming", "_request", "_response", "_session", "_turn")
 
     def __init__(self, session: Session, ask: Ask) -> None:
         self._session = session
         self._ask = ask
         self._response: Response | None = None
+        self._turn = [True]  # to wait for the response: taken by who does; list.pop() is atomic
         self._flow: Generator[Request, Response, None] | None = None
         self._request: Request
         self._handle: Handle
@@ -249,11 +250,18 @@ class Duplex:
         self._handle.finish_body()
 
     async def response(self) -> Response:
-        """The response, as soon as its headers are there."""
+        """The response, as soon as its headers are there. An interrupted wait loses nothing."""
         if self._response is None:
-            response = await _started(self._session, self._ask, self._request, self._incoming)
-            await _finished(self._session, response, [])
-            self._response = response
+            try:
+                self._turn.pop()
+            except IndexError:
+                raise StreamError("somebody else is waiting for this exchange's response already") from None
+            try:
+                response = await _started(self._session, self._ask, self._request, self._incoming)
+                await _finished(self._session, response, [])
+                self._response = response
+            finally:
+                self._turn.append(True)
         return self._response
 
     async def close(self) -> None:

@@ -54,9 +54,11 @@ class AsyncExchange:
         self._duplex.finish()
 
     async def response(self) -> AsyncStreamingResponse:
-        """The response, as soon as its headers are there, also before finish(). The same one each time.
+        """The response, as soon as its headers are there, also before finish(). The same one each time. Cancelled, nothing
+        is lost: call it again.
 
         Raises:
+            StreamError: another task is waiting for it.
             Error: the request's own, when it failed.
         """
         return cast("AsyncStreamingResponse", await self._duplex.response())

@@ -57,6 +57,7 @@ class Exchange:
         """The response, as soon as its headers are there, also before finish(). The same one each time.
 
         Raises:
+            StreamError: another thread is waiting for it.
             Error: the request's own, when it failed.
         """
         return cast("StreamingResponse", run(self._duplex.response()))
