@@ -130,15 +130,15 @@ def _pairs(params: ParamTypes | None) -> list[tuple[str, str]]:
     return [] if params is None else _with_params(URL("http://x/"), params).params
 
 
-def _with_params(url: URL, params: ParamTypes) -> URL:
+def _with_params(url: URL, params: object) -> URL:
     """The URL with these added to its query."""
     if not isinstance(params, (str, Mapping)):
-        pairs = list(params) if isinstance(params, Iterable) else [params]  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):  # pyright: ignore[reportUnnecessaryIsInstance]
+        pairs: list[Any] = list(cast("Any", params)) if isinstance(params, Iterable) else [params]
+        if not all(isinstance(pair, (tuple, list)) and len(cast("tuple[Any, ...]", pair)) == 2 for pair in pairs):
             raise BadOptions("params: must be a mapping, pairs or str")
         params = pairs
     try:
-        return URL(url, params=params)
+        return URL(url, params=cast("ParamTypes", params))
     except UnicodeEncodeError:
         raise BadOptions("params: has text in it that is not encodable as UTF-8") from None
 

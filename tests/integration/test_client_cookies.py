@@ -238,7 +238,7 @@ def test_the_clients_cookies_may_be_changed(clients: ClientMaker, origin: Origin
     assert sent() == {"a": "1", "b": "2"}
     del client.cookies["a"]
     assert sent() == {"b": "2"}
-    client.client.cookies = {"d": "4"}  # type: ignore[assignment]
+    client.client.cookies = {"d": "4"}
     assert sent() == {"d": "4"}
     client.client.cookies.clear()
     assert sent() == {}

@@ -82,7 +82,7 @@ def test_hooks_may_be_given_and_changed(clients: ClientMaker, origin: Origin) ->
     assert calls == [1, 1, 2, 3]
     client.client.event_hooks["request"].clear()
     client.get(url)
-    client.client.event_hooks = None  # type: ignore[assignment]
+    client.client.event_hooks = None
     client.get(url)
     assert calls == [1, 1, 2, 3]
     assert client.client.event_hooks == {"request": [], "response": [], "informational": []}
@@ -141,13 +141,11 @@ def test_a_request_hook_that_raises_sends_nothing(clients: ClientMaker, origin: 
     assert list(pieces) == [b"a", b"b"]
     assert calls == []
     assert origin.journal(name).count == 0
-    client.client.event_hooks = None  # type: ignore[assignment]
+    client.client.event_hooks = None
     assert client.get(url).status_code == 200
 
 
-def test_a_response_hook_that_raises_ends_the_request(
-    clients: ClientMaker, endpoint: Endpoint, origin: Origin
-) -> None:
+def test_a_response_hook_that_raises_ends_the_request(clients: ClientMaker, endpoint: Endpoint, origin: Origin) -> None:
     """Its own exception is what the caller sees; a streamed response is cancelled, and the server sees that."""
     client = clients(**endpoint.client_options)
     client.client.event_hooks = {"response": [client.hook(refuse)]}
@@ -205,9 +203,9 @@ def test_an_async_hook_needs_an_async_client(origin: Origin) -> None:
     async def hook(_: object) -> None:
         raise AssertionError("it is not run")
 
-    with katipo.Client(trust_env=False, event_hooks={"request": [hook]}) as client:
-        with pytest.raises(katipo.BadOptions, match="AsyncClient"):
-            client.get(f"{origin.strict_http}/count")
+    client = katipo.Client(trust_env=False, event_hooks={"request": [hook]})
+    with client, pytest.raises(katipo.BadOptions, match="AsyncClient"):
+        client.get(f"{origin.strict_http}/count")
 
 
 # 1xx

@@ -80,7 +80,8 @@ def test_a_redirect_is_followed(clients: ClientMaker, endpoint: Endpoint, code: 
         assert (answer.status_code, answer.json()["query"]) == (200, "x=1")
         assert answer.url == answer.request.url == target
         (first,) = answer.history
-        assert (first.status_code, first.url, first.content, first.history) == (code, url, b"elsewhere", [])
+        assert first.url == url
+        assert (first.status_code, first.content, first.history) == (code, b"elsewhere", [])
         assert first.headers["location"] == "/headers?x=1"
         assert answer.cookiejar is None
 
@@ -108,11 +109,13 @@ def test_a_loop_ends(clients: ClientMaker, hostile: Hostile, allowed: int, how: 
     """TooManyRedirects after as many hops as the client allows, with the request that came last."""
     server = hostile(then=serve_forever(moved("/again")))
     client = clients(follow_redirects=True, max_redirects=allowed)
+    calls: dict[str, Callable[[], object]] = {
+        "quick": lambda: client.get(server.url),
+        "long": lambda: client.get(server.url, params={"a": "1"}),
+        "stream": lambda: client.stream("GET", server.url).__enter__(),
+    }
     with pytest.raises(katipo.TooManyRedirects, match=f"more than {allowed}") as caught:
-        if how == "stream":
-            with client.stream("GET", server.url):
-                raise AssertionError("there is no end to come to")
-        client.get(server.url, **({} if how == "quick" else {"params": {"a": "1"}}))
+        calls[how]()
     assert caught.value.request is not None
     if allowed:
         assert caught.value.request.url == f"{server.url}/again"
@@ -400,6 +403,11 @@ SECRETS = {
 }
 
 
+def _signed(request: katipo.Request) -> katipo.Request:
+    request.headers["X-Signature"] = "t0psecret"
+    return request
+
+
 def elsewhere(hostile: Hostile, where: str, certs: Certificates) -> ScriptedServer:
     """A second server at another origin: another port, another host name, or another scheme."""
     return hostile(then=serve_forever(response(b"end")), tls=certs.localhost if where == "scheme" else None)
@@ -414,7 +422,7 @@ def elsewhere(hostile: Hostile, where: str, certs: Certificates) -> ScriptedServ
         {"headers": SECRETS},
         {"auth": ("user", "t0psecret")},
         {"auth": katipo.BearerAuth("t0psecret")},
-        {"auth": lambda request: _signed(request)},
+        {"auth": _signed},
         {"cookies": {"c": "t0psecret"}},
         {"curl_options": {"COOKIE": "c=t0psecret"}},
         {"curl_options": {"XOAUTH2_BEARER": "t0psecret"}},
@@ -439,11 +447,6 @@ def test_credentials_of_a_call_stay_home(
     assert head.get("Authorization") is None
     assert head.get("Cookie") is None
     assert (head.get("X-Plain"), head.get("Idempotency-Key")) == ("yes", "plain")
-
-
-def _signed(request: katipo.Request) -> katipo.Request:
-    request.headers["X-Signature"] = "t0psecret"
-    return request
 
 
 def test_credentials_of_a_client_stay_home(clients: ClientMaker, hostile: Hostile) -> None:
