@@ -18,10 +18,7 @@ HANDLE = {"ref", "result", "done", "cancel", "send_body", "asend_body", "finish_
 MAILBOX = {"receive", "areceive", "close"}
 SETTINGS = {"base_url", "headers", "params", "cookies", "auth", "timeout", "event_hooks", "follow_redirects"}
 CLIENT = (
-    METHODS
-    | SETTINGS
-    | {"stream", "exchange", "download", "download_many"}
-    | {"is_closed", "max_redirects", "trust_env"}
+    METHODS | SETTINGS | {"stream", "exchange", "download", "download_many", "is_closed", "max_redirects", "trust_env"}
 )
 EXCHANGE = {"send", "finish", "response"}
 ITERATIONS = {"iter_raw", "iter_bytes", "iter_text", "iter_lines", "read", "close"}

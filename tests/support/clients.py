@@ -6,6 +6,7 @@ only one face has (tasks, cancelling, threads that block) use `katipo.Client` an
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -146,6 +147,20 @@ class AnyClient:
                 raise
         else:
             self.wait(manager.__aexit__(None, None, None))
+
+    def download(self, url: str | katipo.URL, path: str | os.PathLike[str], **options: Any) -> katipo.Download:
+        """The client's own `download`."""
+        if isinstance(self.client, katipo.AsyncClient):
+            return self.wait(self.client.download(url, path, **options))
+        return self.client.download(url, path, **options)
+
+    def download_many(
+        self, urls: Any, folder: str | os.PathLike[str], **options: Any
+    ) -> list[katipo.Download | katipo.Error | OSError]:
+        """The client's own `download_many`."""
+        if isinstance(self.client, katipo.AsyncClient):
+            return self.wait(self.client.download_many(urls, folder, **options))
+        return self.client.download_many(urls, folder, **options)
 
     def hook(self, function: Callable[..., object]) -> Callable[..., Any]:
         """An event hook of the face's own kind: for an asynchronous client, an async function that calls `function`."""
