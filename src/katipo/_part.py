@@ -18,6 +18,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from time import monotonic, sleep
 from typing import Any, Final, cast
 
 from .errors import BadOptions, RequestError
@@ -26,6 +27,9 @@ __all__ = ["Closed", "Part", "strong_validator"]
 
 _READ_AT_ONCE: Final = 1 << 20
 """Bytes hashed between two looks at whether to go on. Arbitrary."""
+
+_FORK_SECONDS: Final = 0.2
+"""How long a child may take to let go of what it inherited. Arbitrary; about a millisecond where nothing else runs."""
 
 _open_parts: set[Part] = set()
 """Changed by single operations, which the GIL makes atomic. A forked child must not hold their locks."""
@@ -75,8 +79,6 @@ class Part:
 
     def _open(self, *, create: bool) -> bool:
         """Open and lock it. False: it is not there."""
-        import fcntl
-
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         while self._fd < 0:
             try:
@@ -88,10 +90,8 @@ class Part:
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise BadOptions("path: what stands in its part's place is not a regular file")
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise BadOptions("path: another download to it is under way") from None
+                if not _locked(fd):
+                    raise BadOptions("path: another download to it is under way")
                 if self._is_still(fd):
                     self._fd, fd = fd, -1
                     _open_parts.add(self)
@@ -237,6 +237,26 @@ def _digest_of(url: str) -> str:
     import hashlib
 
     return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _locked(fd: int) -> bool:
+    """Lock an open file. False: another holds it.
+
+    Whatever process is being started holds copies of all descriptors, until it has closed them or runs its program: a lock
+    that is held by nothing else is free a moment later.
+    """
+    import fcntl
+
+    until = monotonic() + _FORK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= until:
+                return False
+            sleep(_FORK_SECONDS / 20)
+        else:
+            return True
 
 
 def _open_no_link(path: str, flags: int) -> int:

@@ -611,12 +611,15 @@ children = []
 def progress(so_far, total):
     if not children:
         read, write = os.pipe()
+        begun, begins = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(write)
+            os.write(begins, b"x")
             os.read(read, 1)  # until the parent is through: a child that lives must not hold the part's lock
             os._exit(0)
         os.close(read)
+        os.read(begun, 1)
         children.append((pid, write))
         raise RuntimeError("broken off")
 with katipo.Client(trust_env=False) as client:
