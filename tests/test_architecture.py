@@ -139,6 +139,14 @@ def test_values_do_no_io_and_know_no_thread_or_loop(name: str) -> None:
     assert not called & {"open", "input", "print"}
 
 
+def test_observers_stand_beside_the_requests() -> None:
+    """Direction 3: who listens needs values only, and what tells them is asked for where requests start."""
+    assert own("observers") <= value_modules() | {"_frozen"}
+    assert not IMPORTS["observers"] & BEYOND_VALUES
+    assert {name for name in MODULES if "_watch" in own(name)} == {"pool"}
+    assert {name for name in MODULES if "observers" in own(name)} == {"", "pool", "_watch"}
+
+
 def test_the_clients_do_not_import_each_other() -> None:
     """Direction 4: they share everything but the waiting."""
     for name, other in (("client", "async_client"), ("async_client", "client")):

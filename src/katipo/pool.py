@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from . import _engine, waiting
 from ._compat import Self, Unpack
@@ -41,6 +41,7 @@ from .response import Response
 from .url import URL, prepare
 
 if TYPE_CHECKING:
+    from ._request_headers import Header
     from ._watch import Watch
 
 __all__ = [
@@ -123,11 +124,11 @@ _log: Final = VerboseLog(_engine.log_take, lambda waiter, mask: _engine.log_regi
 # ---------------------------------------------------------------------------------------------------- configurations
 
 
-def _config_of(compiled: Compiled, curl: list[tuple[int, Any]] | None = None) -> _engine.Config:
-    """`curl`: in place of the compiled options' own."""
+def _config_of(compiled: Compiled, added: list[Header] | None = None) -> _engine.Config:
+    """`added`: headers that the compiled options do not have, of observers."""
     try:
         return _engine.Config(
-            compiled.curl if curl is None else curl,
+            compiled.curl if added is None else with_headers(compiled, added, library=loaded_library()),
             identity=compiled.identity,
             flags=sum(_FLAGS[flag] for flag in compiled.flags),
             connect_timeout_ms=compiled.connect_timeout_ms,
@@ -426,42 +427,19 @@ class Pool:
     def _submit_any(self, kept: Prepared, url: str | URL, request: Request | None) -> Handle:
         """`request`: as its messages and errors are to show it; None: made of the call."""
         compiled = kept.compiled
-        target = (type(url) is str and _engine.plain_url(url)) or prepare(url)
+        prepared, origin = (type(url) is str and _engine.plain_url(url)) or prepare(url)
         if request is None:
             request = request_from_parts(kept.method, url, compiled.headers, compiled.body)
-        if not listeners:
-            return self._hand_over(kept, kept.config, target, request, next(_tokens), None)
-        from ._watch import begin  # not needed by programs where nobody listens
-
-        config, token = kept.config, next(_tokens)
-        watch = begin(token, token if compiled.ref is None else compiled.ref, self, request)
-        if watch.headers:
-            config = _config_of(compiled, with_headers(compiled, watch.headers, library=loaded_library()))
-        try:
-            return self._hand_over(kept, config, target, request, token, watch)
-        except Error as error:
-            watch.failed(error)
-            raise
-
-    def _hand_over(
-        self,
-        kept: Prepared,
-        config: _engine.Config,
-        target: tuple[bytes, bytes],
-        request: Request,
-        token: int,
-        watch: Watch | None,
-    ) -> Handle:
-        """To the engine. `target`: URL and origin."""
-        compiled = kept.compiled
+        token = next(_tokens)
         ref = token if compiled.ref is None else compiled.ref
+        watch = self._watched(token, ref, request) if listeners else None
         flush = self._verbose() if "verbose" in compiled.flags else None
         mailbox: Mailbox | None = compiled.reply_to
         delivery: Delivery | None = None
         if compiled.stream or mailbox is not None:
             make = Delivery if watch is None else watch.delivery
+            limit = compiled.max_bytes if compiled.stream and compiled.decode else -1
             decode = compiled.stream and compiled.decode
-            limit = compiled.max_bytes if decode else -1
             delivery = make(ref, request, decode=decode, window=compiled.window, limit=limit)
         if mailbox is not None and delivery is not None:
             attach(mailbox, token, delivery, compiled.timeout_ms)
@@ -470,9 +448,10 @@ class Pool:
         try:
             answer = self._engine.submit(
                 transfer,
-                config,
+                kept.config if watch is None or not watch.headers else _config_of(compiled, watch.headers),
                 kept.method.encode("ascii"),
-                *target,
+                prepared,
+                origin,
                 _flags_of(compiled),
                 compiled.body,
                 compiled.body_length,
@@ -481,11 +460,15 @@ class Pool:
                 None if mailbox is None else engine_mailbox(mailbox),
                 token,
             )
+            if answer != ACCEPTED:
+                raise self._refused(answer, request, mailbox)
+        except Error as error:
+            if watch is not None:
+                watch.failed(error)
+            raise
         finally:
             if mailbox is not None and answer != ACCEPTED:
                 detach(mailbox, token)
-        if answer != ACCEPTED:
-            raise self._refused(answer, request, mailbox)
         if mailbox is not None:
             kind, delivery = Answer.MAILED, None  # the mailbox has it: a handle must not be in its way
         else:
@@ -495,6 +478,11 @@ class Pool:
             watch.transfer = transfer
             observe(handle, watch)
         return handle
+
+    def _watched(self, token: int, ref: Hashable, request: Request) -> Watch:
+        from ._watch import begin  # not needed by programs where nobody listens
+
+        return begin(token, ref, self, request)
 
     def _verbose(self) -> Callable[[], None]:
         _log.start()

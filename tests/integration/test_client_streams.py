@@ -17,7 +17,7 @@ from tests.support.procs import resident_bytes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from tests.conftest import Hostile
     from tests.support.clients import AnyClient, ClientMaker, Streamed

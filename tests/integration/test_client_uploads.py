@@ -16,7 +16,7 @@ from tests.support.pattern import pattern
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.conftest import Hostile
     from tests.support.clients import ClientMaker
