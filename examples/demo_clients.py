@@ -2,22 +2,25 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import os
 import pathlib
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import demo_versions
-from demo_screen import Screen, milliseconds
+from demo_screen import Screen, milliseconds, size
 
 import katipo
 
 _CREATED = 500
 _MANY = 1000
 _LOCK_STEPS = 20
+_FILE_BYTES = 64 << 20
 _FIRES_AFTER = 0.25
 _LATE = 1.0  # a machine that is busy with something else
 
@@ -29,6 +32,7 @@ def show(screen: Screen, base: str) -> None:
     asyncio.run(_many(screen, base))
     _streamed(screen, base)
     _exchange(screen, base)
+    _download(screen, base)
     _timeouts(screen, base)
     _versions(screen)
 
@@ -125,6 +129,37 @@ def _next(pieces: Iterator[bytes], length: int) -> bytes:
     while len(data) < length:
         data += next(pieces)
     return data
+
+
+def _download(screen: Screen, base: str) -> None:
+    screen.section(
+        "A download that is cut off, and goes on",
+        f"{size(_FILE_BYTES)}, written by the worker; the server hangs up half way, and is asked for the rest.",
+    )
+
+    def progress(so_far: int, total: int | None) -> None:
+        screen.progress(f"{size(so_far)} there", part=so_far / _FILE_BYTES)
+
+    with tempfile.TemporaryDirectory() as folder, katipo.Client(base_url=base) as client:
+        url, path = f"{base}/file?size={_FILE_BYTES}", pathlib.Path(folder, "file.bin")
+        outcome = "no error"
+        try:
+            client.download(url, path, progress=progress)
+        except katipo.RequestError as error:
+            outcome = type(error).__name__
+        early, part = path.exists(), path.with_name("file.bin.part").stat().st_size
+        screen.line(f"   {outcome}; {size(part)} are kept in {path.name}.part")
+        start = time.perf_counter()
+        done = client.download(url, path, progress=progress, sha256=True)
+        took = time.perf_counter() - start
+        screen.line(
+            f"   {size(done.size - done.resumed_from)} more in {took:.2f} s, the hash of all included: {done.sha256}"
+        )
+        right = done.sha256 == hashlib.sha256(bytes(_FILE_BYTES)).hexdigest() and path.stat().st_size == _FILE_BYTES
+    screen.check(
+        right and not early and done.resumed_from == part > 0,
+        "the file appeared when it was whole, and nothing came twice",
+    )
 
 
 def _timeouts(screen: Screen, base: str) -> None:

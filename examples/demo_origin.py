@@ -7,6 +7,7 @@
     POST /item            the request's JSON comes back, with a number
     GET  /login           a cookie, and a redirect to /who
     GET  /who             "you", if the cookie came; else 401
+    GET  /file?size=S     S bytes with an ETag; without a Range the connection is cut after half of them
     POST /deaf            reads nothing and says nothing for 10 seconds
     POST /echo            every piece of the request's body comes back before the next one is read
     GET  /counters        {"flood_bytes": sent by /flood so far, "hung_up": connections that were closed under /drip}
@@ -137,6 +138,22 @@ async def _who(exchange: Exchange) -> None:
         await exchange.answer(b"nobody", "401 Unauthorized")
 
 
+async def _file(exchange: Exchange) -> None:
+    size = exchange.number("size")
+    etag = 'ETag: "1"'
+    if "range" in exchange.headers:
+        first = int(exchange.headers["range"].removeprefix("bytes=").removesuffix("-"))
+        await exchange.answer(
+            bytes(size - first), "206 Partial Content", etag, f"Content-Range: bytes {first}-{size - 1}/{size}"
+        )
+        return
+    exchange.writer.write(f"HTTP/1.1 200 OK\r\n{etag}\r\nContent-Length: {size}\r\n\r\n".encode())
+    for _ in range(0, size // 2, len(_BLOCK)):
+        exchange.writer.write(_BLOCK)
+        await exchange.writer.drain()
+    raise ConnectionResetError
+
+
 async def _deaf(exchange: Exchange) -> None:
     exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.sleep(10)
@@ -162,6 +179,7 @@ _ROUTES = {
     "/item": _item,
     "/login": _login,
     "/who": _who,
+    "/file": _file,
     "/deaf": _deaf,
     "/echo": _echo,
     "/counters": _counters,

@@ -164,6 +164,11 @@ with client.exchange("POST", url, headers={"A": "b"}, timeout=None) as exchange:
     reveal_type(exchange.finish())  # R: None
     reveal_type(exchange.response())  # R: StreamingResponse
 
+reveal_type(client.download(url, "file", sha256=True, timeout=None))  # R: Download
+reveal_type(client.download(url, Path("file"), progress=lambda so_far, total: None).path)  # R: Path
+reveal_type(client.download_many([url, "https://example.com/"], "folder"))  # R: list[Download | Error | OSError]
+client.download_many({"https://example.com/": "name"}, Path("folder"), concurrency=2, resume=False)
+
 with katipo.Client(pool=pool) as entered:
     reveal_type(entered)  # R: Client
 
@@ -209,6 +214,8 @@ async def clients() -> None:
             reveal_type(await exchange.send(memoryview(b"piece")))  # R: None
             reveal_type(exchange.finish())  # R: None
             reveal_type(await exchange.response())  # R: AsyncStreamingResponse
+        reveal_type(await session.download(url, "file", resume=False))  # R: Download
+        reveal_type(await session.download_many([url], "folder"))  # R: list[Download | Error | OSError]
         reveal_type(await session.aclose())  # R: None
 
 

@@ -82,6 +82,10 @@ client.stream("GET", url, body=b"")  # E
 client.exchange("POST", url, content=b"bytes")  # E
 client.exchange("POST", url, follow_redirects=True)  # E
 client.build_request("GET", url)  # E
+client.download(url)  # E
+client.download(url, "file", content=b"bytes")  # E
+client.download(url, "file", sha256=5)  # E
+client.download_many(url, "folder", sha256="a")  # E
 client.aclose()  # E
 asynchronous.close()  # E
 asynchronous.get(url).json()  # E
