@@ -167,6 +167,10 @@ class ClientBase:
         """How many redirects are followed for one call."""
         return self._session.max_redirects
 
+    @max_redirects.setter
+    def max_redirects(self, count: int) -> None:
+        self._session.set_max_redirects(count)
+
     @property
     def trust_env(self) -> bool:
         """Whether proxies and trust were taken from the environment."""

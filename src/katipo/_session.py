@@ -122,7 +122,9 @@ def _checked_base(url: str | URL) -> URL | None:
     if not url:
         return None
     base = URL(url)
-    path = base.raw_path.partition(b"?")[0]
+    path, mark, _ = base.raw_path.partition(b"?")
+    if mark:
+        raise BadOptions("base_url: must not have a query; use params")
     return base.copy_with(raw_path=path if path.endswith(b"/") else path + b"/", fragment="")
 
 
@@ -133,14 +135,19 @@ def _pairs(params: ParamTypes | None) -> list[tuple[str, str]]:
 def _with_params(url: URL, params: object) -> URL:
     """The URL with these added to its query."""
     if not isinstance(params, (str, Mapping)):
-        pairs: list[Any] = list(cast("Any", params)) if isinstance(params, Iterable) else [params]
-        if not all(isinstance(pair, (tuple, list)) and len(cast("tuple[Any, ...]", pair)) == 2 for pair in pairs):
-            raise BadOptions("params: must be a mapping, pairs or str")
-        params = pairs
+        params = _listed(params)
     try:
         return URL(url, params=cast("ParamTypes", params))
     except UnicodeEncodeError:
         raise BadOptions("params: has text in it that is not encodable as UTF-8") from None
+
+
+def _listed(params: object) -> list[tuple[str, Any]]:
+    """Pairs, from what may be read only once."""
+    pairs: list[Any] = list(cast("Any", params)) if isinstance(params, Iterable) else [params]
+    if not all(isinstance(pair, (tuple, list)) and len(cast("tuple[Any, ...]", pair)) == 2 for pair in pairs):
+        raise BadOptions("params: must be a mapping, pairs or str")
+    return pairs
 
 
 def _checked_count(name: str, value: object) -> int:
@@ -237,6 +244,9 @@ class Session:
     def set_follow_redirects(self, follow: object) -> None:
         self.follow_redirects = checked_flag("follow_redirects", follow)
         self.replan()
+
+    def set_max_redirects(self, count: object) -> None:
+        self.max_redirects = _checked_count("max_redirects", count)
 
     def set_hooks(self, hooks: EventHooks | None) -> None:
         self.all_hooks = checked_hooks(hooks)
@@ -358,8 +368,8 @@ class Session:
             if params is None or isinstance(params, str):
                 full = _with_params(full, self.params)
             else:
-                params = _pairs(params)
-                names = {name for name, _ in params}
+                params = params if isinstance(params, Mapping) else _listed(params)
+                names = {name for name, _ in _pairs(params)}
                 full = _with_params(full, [pair for pair in self.params if pair[0] not in names])
         return full if params is None else _with_params(full, params)
 

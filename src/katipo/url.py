@@ -156,16 +156,18 @@ def encode_params(params: ParamTypes) -> str:
     if isinstance(params, str):
         return params.removeprefix("?")
     items = cast("Iterable[tuple[str, object]]", params.items() if isinstance(params, Mapping) else params)
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str | bytes]] = []
     for key, value in items:
         values = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
         pairs.extend((key, _param(item)) for item in values)
     return urlencode(pairs)
 
 
-def _param(value: object) -> str:
+def _param(value: object) -> str | bytes:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value
     return "" if value is None else str(value)
 
 

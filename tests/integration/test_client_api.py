@@ -45,7 +45,6 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 # The functions
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("method", ["get", "head", "options", "post", "put", "patch", "delete"])
 def test_each_function_sends_its_method(api: Any, endpoint: Endpoint, method: str) -> None:
     """With the arguments of a request and those of the client that is made for it."""

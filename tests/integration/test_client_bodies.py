@@ -51,7 +51,6 @@ def digest(data: bytes) -> str:
 # json and data
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("value", [{"ä": [1, 2.5, None, True]}, [], {}, "text", 0, False, {"big": "x" * 100_000}])
 def test_json(clients: ClientMaker, web: Endpoint, value: Any) -> None:
     """Any value, falsy ones too, arrives as JSON with its content type."""
@@ -145,7 +144,6 @@ def test_bodies_that_are_refused(local: AnyClient, options: dict[str, Any], name
 # content
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     ("content", "expected", "known"),
     [
@@ -242,7 +240,6 @@ def test_async_iterables(clients: ClientMaker, endpoint: Endpoint) -> None:
         assert taken(answer)[:2] == (10_000, digest(pattern(0, 10_000)))
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("how", ["path", "file", "unbuffered", "writable"])
 def test_files_are_read_by_the_worker(clients: ClientMaker, endpoint: Endpoint, file: Path, how: str) -> None:
     """A path is opened, an open file read from where it stands, and left there; the length is said."""

@@ -129,6 +129,17 @@ def test_as_many_as_are_allowed_are_followed(clients: ClientMaker, hostile: Host
     assert (answer.content, len(answer.history)) == (b"end", 2)
 
 
+def test_the_bound_may_be_changed(follower: AnyClient, hostile: Hostile) -> None:
+    """As in httpx; the next call sees it."""
+    server = hostile(then=serve_forever(moved("/again")))
+    assert follower.client.max_redirects == 20
+    follower.client.max_redirects = 1
+    with pytest.raises(katipo.TooManyRedirects, match="more than 1 "):
+        follower.get(server.url)
+    with pytest.raises(katipo.BadOptions, match="max_redirects"):
+        follower.client.max_redirects = -1
+
+
 # What is sent next
 
 
@@ -413,7 +424,6 @@ def elsewhere(hostile: Hostile, where: str, certs: Certificates) -> ScriptedServ
     return hostile(then=serve_forever(response(b"end")), tls=certs.localhost if where == "scheme" else None)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("where", ["port", "host", "scheme"])
 @pytest.mark.parametrize("code", [302, 307])
 @pytest.mark.parametrize(

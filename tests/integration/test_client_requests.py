@@ -303,7 +303,7 @@ def test_auth_stands_before_userinfo(clients: ClientMaker, origin: Origin) -> No
 
 def test_userinfo_of_the_base_is_the_users_of_all(clients: ClientMaker, origin: Origin) -> None:
     """It is no part of the URLs of requests and responses, and not of the client's repr."""
-    client = clients(base_url=f"{origin.strict_http}/basic?".replace("://", "://user:secret@").rstrip("?"))
+    client = clients(base_url=f"{origin.strict_http}/basic".replace("://", "://user:secret@"))
     answer = client.get("")
     assert answer.status_code == 200
     assert answer.url == f"{origin.strict_http}/basic/"
@@ -325,8 +325,10 @@ def test_params_are_merged(clients: ClientMaker, endpoint: Endpoint) -> None:
     assert query(url + "?a=%2F&b") == "a=%2F&b&key=k&page=1"
     assert query(url + "?a=1", params={"page": 2, "x": None}) == "a=1&key=k&page=2&x="
     assert query(url, params=[("t", "1"), ("t", 2.5), ("f", False)]) == "key=k&page=1&t=1&t=2.5&f=false"
+    assert query(url, params=iter([("page", "3")])) == "key=k&page=3"
     assert query(url, params={"t": ["1", "2"]}) == "key=k&page=1&t=1&t=2"
     assert query(url, params="raw=%2f+x") == "key=k&page=1&raw=%2f+x"
+    assert query(url, params={"b": b"a\xff"}) == "key=k&page=1&b=a%FF"
     assert query(url, params={}) == "key=k&page=1"
     assert query(url, params=None) == "key=k&page=1"
     assert query(url, params={"ü&=": "a b"}) == "key=k&page=1&%C3%BC%26%3D=a+b"
@@ -557,6 +559,7 @@ def test_wrong_values_are_named(local: AnyClient, options: dict[str, Any], named
         ({"workers": 0}, "workers"),
         ({"curl_options": {"URL": "http://x/"}}, "URL"),
         ({"params": 1}, "params"),
+        ({"base_url": "http://localhost/?key=secret"}, "base_url"),
     ],
 )
 def test_wrong_arguments_of_a_client_are_named(clients: ClientMaker, options: dict[str, Any], named: str) -> None:
