@@ -2,6 +2,7 @@
 
 from . import messages, testing
 from ._version import __version__
+from .config import TLS, Limits, Timeout
 from .cookies import CookieJar
 from .errors import (
     AwaitTimeout,
@@ -54,6 +55,7 @@ from .response import Response
 from .url import URL
 
 __all__ = [
+    "TLS",
     "URL",
     "AsyncRequestOptions",
     "AwaitTimeout",
@@ -73,6 +75,7 @@ __all__ = [
     "Handle",
     "Headers",
     "InvalidURL",
+    "Limits",
     "LocalProtocolError",
     "Mailbox",
     "MailboxClosed",
@@ -101,6 +104,7 @@ __all__ = [
     "StreamConsumed",
     "StreamError",
     "TLSError",
+    "Timeout",
     "TimeoutException",
     "TooManyRedirects",
     "TotalTimeout",

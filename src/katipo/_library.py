@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
-__all__ = ["LoadedLibrary", "find_libcurl", "find_trust"]
+__all__ = ["LoadedLibrary", "certificate_in", "find_libcurl", "find_trust", "trust_at_load"]
 
 _OLDEST = 0x075700
 """Before 7.87 libcurl does not name its features, and a cancelled lookup blocks a whole worker."""
@@ -28,6 +29,8 @@ _BUNDLES = (
     "/usr/local/etc/ssl/cert.pem",
     "/usr/local/share/certs/ca-root-nss.crt",
 )
+
+_HEX = frozenset("0123456789abcdef")
 
 
 def find_libcurl() -> str:
@@ -67,14 +70,21 @@ def _pycurl_extensions() -> Iterator[str]:
         yield spec.origin
 
 
-def find_trust() -> tuple[str | None, str | None]:
-    """The default (CA file, CA directory): SSL_CERT_FILE and SSL_CERT_DIR, else the system's bundle, else certifi's.
+def find_trust(environ: Mapping[str, str] | None) -> tuple[str | None, str | None]:
+    """The default (CA file, CA directory): SSL_CERT_FILE and SSL_CERT_DIR of `environ`, else the system's bundle, else
+    certifi's.
 
     Both are None where there is none of them: libcurl's own default then counts.
     """
-    file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
-    if file is not None or folder is not None:
-        return file, folder
+    if environ is not None:
+        file, folder = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
+        if file is None and folder is not None:
+            # Where no file is named libcurl takes the one that it was built with, which is not to be trusted here, or
+            # is not there at all. A certificate of the folder adds nothing to it; where there is none, nothing can be
+            # trusted, and the folder in place of a file makes that the request's error (77).
+            return certificate_in(folder) or folder, folder
+        if file is not None:
+            return file, folder
     for path in _BUNDLES:
         if os.access(path, os.R_OK):
             return path, None
@@ -83,6 +93,29 @@ def find_trust() -> tuple[str | None, str | None]:
     except ImportError:
         return None, None
     return certifi.where(), None
+
+
+@lru_cache(maxsize=1)
+def trust_at_load() -> tuple[str | None, str | None]:
+    """What requests without trust of their own are checked against: as the environment was when this was first asked."""
+    return find_trust(os.environ)
+
+
+def certificate_in(folders: str) -> str | None:
+    """The path of some certificate in folders of certificates, several separated as in PATH; None if there is none.
+
+    Only names as OpenSSL looks for them count, the hash of the subject and a number: other files there are not trusted.
+    """
+    for folder in folders.split(os.pathsep):
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    stem, dot, number = entry.name.partition(".")
+                    if dot and len(stem) == 8 and number.isdecimal() and _HEX.issuperset(stem) and entry.is_file():
+                        return entry.path
+        except OSError:  # as to OpenSSL, which passes over it
+            continue
+    return None
 
 
 class LoadedLibrary:
@@ -100,5 +133,5 @@ class LoadedLibrary:
         self.ssl_version: str | None = info["ssl_version"] or None
         self.protocols: frozenset[str] = frozenset(info["protocols"])
         self.features: frozenset[str] = frozenset(name.lower() for name in info["features"])
-        self.default_cainfo, self.default_capath = find_trust()
+        self.default_cainfo, self.default_capath = trust_at_load()
         self.option = option

@@ -11,7 +11,7 @@ from ._proxy import checked_proxy
 from ._request_headers import checked_body, checked_headers
 from .cookies import CookieJar
 
-_MS_MAX: Final = 10**12
+MS_MAX: Final = 10**12
 """31 years: arbitrary, and small enough for the engine to count in nanoseconds."""
 
 INT_MAX: Final = 2**31 - 1
@@ -122,7 +122,7 @@ class Option(NamedTuple):
     """A configuration with it may be kept for later calls: its values are few, small and no secret."""
 
 
-_MS: Final = _int(0, _MS_MAX)
+_MS: Final = _int(0, MS_MAX)
 OPTIONS: Final = (
     Option("headers", None, checked_headers, per_request=True),
     Option("cookiejar", None, _cookiejar),

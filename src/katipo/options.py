@@ -465,8 +465,10 @@ def _settle_trust(assembly: Assembly, given: Mapping[str, Any]) -> None:
         assembly.set("SSL_VERIFYHOST", 0, identity=True)
     if not given.get("ssl_verifypeer", True):
         assembly.set("SSL_VERIFYPEER", 0, identity=True)
-    if "sslversion" in given:
-        assembly.set("SSLVERSION", TLS_VERSIONS[given["sslversion"]], asked_as="sslversion", identity=True)
+    # 1.2 is libcurl's own minimum from 8.16 on: asking for it is to set nobody apart.
+    minimum = given.get("sslversion", "default")
+    if minimum != "default" and not (minimum == "1.2" and library.version_num >= 0x081000):
+        assembly.set("SSLVERSION", TLS_VERSIONS[minimum], asked_as="sslversion", identity=True)
     cacert, capath = given.get("cacert"), given.get("capath")
     if cacert is not None:
         assembly.set("CAINFO", cacert, asked_as="cacert", identity=True)

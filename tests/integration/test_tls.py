@@ -228,7 +228,7 @@ def test_tls_to_a_plain_port(pool: katipo.Pool, nginx: Nginx) -> None:
 
 def test_the_system_s_authorities_are_the_default() -> None:
     """Without `cacert` there is a bundle to verify against, and it holds certificates."""
-    file, folder = find_trust()
+    file, folder = find_trust(None)
     assert file is not None or folder is not None
     if file is not None:
         context = ssl.create_default_context(cafile=file)

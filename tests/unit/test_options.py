@@ -229,7 +229,7 @@ def test_old_libcurl_gets_what_it_has() -> None:
         ({"ssl_verifypeer": False}, {"SSL_VERIFYPEER": 0}),
         ({"cacert": Path("/own/ca.pem")}, {"CAINFO": b"/own/ca.pem"}),
         ({"capath": "/own/certs"}, {"CAPATH": b"/own/certs", "CAINFO": b"/trust/bundle.pem"}),
-        ({"sslversion": "1.2"}, {"SSLVERSION": 6}),
+        ({"sslversion": "1.3"}, {"SSLVERSION": 7}),
         ({"sslcert": b"/c.pem", "sslkey": "/k.pem", "keypasswd": "pw"}, {"SSLCERT": b"/c.pem", "SSLKEY": b"/k.pem"}),
         ({"keypasswd": "pw"}, {"KEYPASSWD": b"pw"}),
         ({"sslkey_blob": bytearray(b"key")}, {"SSLKEY_BLOB": b"key"}),
@@ -254,6 +254,16 @@ def test_old_libcurl_gets_what_it_has() -> None:
 def test_option_reaches_libcurl(options: dict[str, Any], told: dict[str, Any]) -> None:
     """Each option as libcurl is told of it."""
     assert told.items() <= curl(**options).items()
+
+
+def test_libcurl_s_own_minimum_of_tls_sets_nobody_apart() -> None:
+    """From 8.16 on it is 1.2; before, asking for 1.2 makes a difference."""
+    told = curl(sslversion="1.2")
+    assert "SSLVERSION" not in told
+    assert compiled(sslversion="1.2").identity == compiled().identity == b""
+    older = FakeLibrary(version=0x080F00)
+    assert curl(library=older, sslversion="1.2")["SSLVERSION"] == 6
+    assert compiled(library=older, sslversion="1.2").identity
 
 
 def test_http_version_none_without_http2_is_1_1() -> None:
