@@ -41,7 +41,10 @@ UNSET: Final = Unset.UNSET
 
 # ------------------------------------------------------------------------------------------------ timeouts
 
-Seconds: TypeAlias = "float | None"
+Seconds: TypeAlias = float | None
+_Times: TypeAlias = (
+    tuple[Seconds, Seconds] | tuple[Seconds, Seconds, Seconds] | tuple[Seconds, Seconds, Seconds, Seconds]
+)
 
 
 class Timeout(Frozen):
@@ -94,10 +97,7 @@ class Timeout(Frozen):
         }
 
 
-TimeoutTypes: TypeAlias = (
-    "Timeout | Seconds | tuple[Seconds, Seconds] | tuple[Seconds, Seconds, Seconds]"
-    " | tuple[Seconds, Seconds, Seconds, Seconds]"
-)
+TimeoutTypes: TypeAlias = "Timeout | Seconds | _Times"
 
 _DEFAULT: Final = (5.0, 5.0, 5.0, None, None)
 """httpx's, but for the pool's (api.md, section 3)."""
@@ -310,7 +310,7 @@ def _names(
     elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         items = list(cast("Sequence[object]", value))
     else:
-        problems.add(f"{option}: must be a str or a sequence of str, not {kind_of(value)}")
+        problems.add(f"{option}: must be a str or a sequence of str, not {kind_of(cast(object, value))}")
         return ()
     found: list[str] = []
     for i, item in enumerate(items, 1):
