@@ -101,11 +101,10 @@ def test_as_timeout_takes_what_timeout_takes() -> None:
 
 @pytest.mark.parametrize("value", [0, 0.0, -1, -math.inf, math.nan, True, "5", b"5", [5], {}, 1e10, 10**400])
 def test_what_is_no_time_is_refused_by_name(value: Any) -> None:
-    """On each clock; the message shows no value."""
+    """On each clock."""
     for name in ("connect", "read", "write", "pool", "total"):
         text = message(lambda name=name: Timeout(**{name: value}))  # type: ignore[misc]
         assert text.startswith(f"{name}: must be ")
-        assert repr(value) not in text
     assert message(lambda: Timeout(value)).startswith("timeout: must be ")
     assert message(lambda: as_timeout(value)).startswith("timeout: must be ")
     assert message(lambda: Timeout((1, value))).startswith("read: must be ")
