@@ -31,7 +31,7 @@ help:
 	@echo "bench             katipo beside other clients"
 	@echo "clean, distclean  what was built;  the virtual environment too"
 
-demo: $(VENV)/.katipo
+demo: $(VENV)/.katipo $(VENV)/.group-demo
 	URL="$(URL)" $(BIN)/python examples/demo.py
 
 test: $(VENV)/.katipo $(VENV)/.group-test $(VENV)/.group-types

@@ -1,6 +1,6 @@
 """What katipo does, shown: `make demo`, or `python examples/demo.py [URL]`.
 
-Without a URL it starts a server of its own, needs no network, and takes about ten seconds. With one (an argument, or
+Without a URL it starts a server of its own, needs no network, and takes about fifteen seconds. With one (an argument, or
 the environment variable URL) it does what makes sense against any server. The exit status is 1 when a check fails.
 """
 
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+import demo_clients
 import demo_local
 import demo_origin
 import demo_url
@@ -27,6 +28,7 @@ def main() -> int:
             asyncio.run(demo_url.show(screen, url))
         else:
             with demo_origin.running() as base:
+                demo_clients.show(screen, base)
                 asyncio.run(demo_local.show(screen, base))
     except KeyboardInterrupt:
         return 130

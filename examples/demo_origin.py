@@ -4,6 +4,10 @@
     GET  /parts?ms=M      four pieces, the first after M milliseconds, the others M milliseconds apart
     GET  /flood?size=S    S bytes, as fast as they are taken
     GET  /drip            a piece every 20 milliseconds, without end
+    POST /item            the request's JSON comes back, with a number
+    GET  /login           a cookie, and a redirect to /who
+    GET  /who             "you", if the cookie came; else 401
+    POST /deaf            reads nothing and says nothing for 10 seconds
     POST /echo            every piece of the request's body comes back before the next one is read
     GET  /counters        {"flood_bytes": sent by /flood so far, "hung_up": connections that were closed under /drip}
 
@@ -52,9 +56,10 @@ class Exchange:
         """Return a number from the query, 0 when it is not there."""
         return int(self.query.get(name, ["0"])[0])
 
-    async def answer(self, body: bytes) -> None:
+    async def answer(self, body: bytes, status: str = "200 OK", *headers: str) -> None:
         """Send a whole response."""
-        self.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        lines = "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}"])
+        self.writer.write(lines.encode("ascii") + b"\r\n\r\n" + body)
         await self.writer.drain()
 
     async def start_pieces(self) -> None:
@@ -116,6 +121,28 @@ async def _drip(exchange: Exchange) -> None:
     raise ConnectionResetError
 
 
+async def _item(exchange: Exchange) -> None:
+    item = json.loads(await exchange.reader.readexactly(int(exchange.headers["content-length"])))
+    await exchange.answer(json.dumps({"number": 1, **item}).encode(), "201 Created", "Content-Type: application/json")
+
+
+async def _login(exchange: Exchange) -> None:
+    await exchange.answer(b"", "303 See Other", "Set-Cookie: session=secret; HttpOnly; Path=/", "Location: /who")
+
+
+async def _who(exchange: Exchange) -> None:
+    if exchange.headers.get("cookie") == "session=secret":
+        await exchange.answer(b"you")
+    else:
+        await exchange.answer(b"nobody", "401 Unauthorized")
+
+
+async def _deaf(exchange: Exchange) -> None:
+    exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.sleep(10)
+    raise ConnectionResetError
+
+
 async def _echo(exchange: Exchange) -> None:
     await exchange.start_pieces()
     async for data in exchange.body():
@@ -132,6 +159,10 @@ _ROUTES = {
     "/parts": _parts,
     "/flood": _flood,
     "/drip": _drip,
+    "/item": _item,
+    "/login": _login,
+    "/who": _who,
+    "/deaf": _deaf,
     "/echo": _echo,
     "/counters": _counters,
 }

@@ -15,17 +15,50 @@ _TAKE_SECONDS = 6.0
 _PAUSE_SECONDS = 0.1
 _WHOLE_BYTES = 1 << 20  # what is larger is asked for with HEAD, where it is asked for many times
 _MOST_BYTES = 16 << 20
+_GLANCE_BYTES = 64 << 10
+_PATIENCE = katipo.Timeout(8.0, total=15.0)
 _OPTIONS: katipo.RequestOptions = {"timeout_ms": 8_000, "followlocation": True, "max_response_bytes": _MOST_BYTES}
 
 
 async def show(screen: Screen, url: str) -> None:
-    """Run every section on one pool; an error of the first request ends the demonstration."""
-    async with katipo.Pool() as pool:
+    """Run every section, but for the client's on one pool; an error of the first request ends the demonstration."""
+    async with katipo.Pool() as pool, katipo.AsyncClient(follow_redirects=True, timeout=_PATIENCE) as client:
+        if not await _client(screen, client, url):
+            return
         length = await _one(screen, pool, url)
         if length is not None:
             await _slow_consumer(screen, pool, url)
             await _cancel(screen, pool, url)
             await _several(screen, pool, "GET" if length <= _WHOLE_BYTES else "HEAD", url)
+
+
+async def _client(screen: Screen, client: katipo.AsyncClient, url: str) -> bool:
+    """Whether there was an answer."""
+    screen.section("A client", "A GET whose redirects are followed, read as it comes, and left after 64 KiB.")
+    try:
+        async with client.stream("GET", url) as response:
+            for each in response.history:
+                screen.line(f"   {each.status_code} {each.url.redacted()}")
+            screen.line(f"   {response.status_code} {response.url.redacted()}, {response.http_version}")
+            taken = 0
+            async for piece in response.aiter_bytes():
+                taken += len(piece)
+                if taken >= _GLANCE_BYTES:
+                    break
+    except katipo.Error as error:
+        screen.check(False, f"{type(error).__name__} ({error.code}): {error.message}")
+        return False
+    kept = ", ".join(sorted(client.cookies)) or "none"
+    part = "the beginning" if taken >= _GLANCE_BYTES else "the whole"
+    screen.line(f"   {part}, {size(taken)}; cookies: {kept}")
+    screen.check(response.status_code > 0, "the client got an answer")
+    try:
+        await client.get(url, timeout=katipo.Timeout(None, total=0.001))
+        fired = "no error"
+    except katipo.Error as error:
+        fired = type(error).__name__
+    screen.line(f"   once more, with a millisecond for everything: {fired}")
+    return True
 
 
 async def _one(screen: Screen, pool: katipo.Pool, url: str) -> int | None:

@@ -1,5 +1,6 @@
 """What the package shows: `__all__`, the contract's names, and nothing else."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -15,6 +16,34 @@ METHODS = {"request", "get", "post", "put", "patch", "delete", "head", "options"
 POOL = METHODS | {f"async_{name}" for name in METHODS} | {"check_options", "statistics", "close", "aclose"}
 HANDLE = {"ref", "result", "done", "cancel", "send_body", "asend_body", "finish_body", "update_flow"}
 MAILBOX = {"receive", "areceive", "close"}
+SETTINGS = {"base_url", "headers", "params", "cookies", "auth", "timeout", "event_hooks", "follow_redirects"}
+CLIENT = (
+    METHODS
+    | SETTINGS
+    | {"stream", "exchange", "download", "download_many"}
+    | {"is_closed", "max_redirects", "trust_env"}
+)
+EXCHANGE = {"send", "finish", "response"}
+ITERATIONS = {"iter_raw", "iter_bytes", "iter_text", "iter_lines", "read", "close"}
+RESPONSE = {
+    *("status_code", "reason_phrase", "http_version", "headers", "content", "text", "json", "encoding", "cookies"),
+    *("cookiejar", "url", "request", "history", "trailers", "elapsed", "metrics", "raise_for_status"),
+    *("is_success", "is_redirect", "is_client_error", "is_server_error", "is_error", "is_informational"),
+    *("has_redirect_location", "charset_encoding", "read", "aread"),
+}
+DOCUMENTED = (
+    *(
+        katipo.Pool,
+        katipo.Handle,
+        katipo.Mailbox,
+        katipo.Client,
+        katipo.AsyncClient,
+        katipo.Exchange,
+        katipo.AsyncExchange,
+    ),
+    *(katipo.Response, katipo.StreamingResponse, katipo.AsyncStreamingResponse),
+)
+STREAMING = RESPONSE | {"is_closed", "is_stream_consumed"}
 
 
 def public(thing: object) -> set[str]:
@@ -52,7 +81,19 @@ def test_every_message_is_exported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "expected"), [(katipo.Pool, POOL), (katipo.Handle, HANDLE), (katipo.Mailbox, MAILBOX)]
+    ("shown", "expected"),
+    [
+        (katipo.Pool, POOL),
+        (katipo.Handle, HANDLE),
+        (katipo.Mailbox, MAILBOX),
+        (katipo.Client, CLIENT | {"close"}),
+        (katipo.AsyncClient, CLIENT | {"aclose"}),
+        (katipo.Exchange, EXCHANGE),
+        (katipo.AsyncExchange, EXCHANGE),
+        (katipo.Response, RESPONSE),
+        (katipo.StreamingResponse, STREAMING | ITERATIONS),
+        (katipo.AsyncStreamingResponse, STREAMING | {f"a{name}" for name in ITERATIONS}),
+    ],
 )
 def test_classes_show_the_contract_and_nothing_else(shown: type, expected: set[str]) -> None:
     """What is not promised cannot be relied on."""
@@ -60,14 +101,33 @@ def test_classes_show_the_contract_and_nothing_else(shown: type, expected: set[s
 
 
 def test_public_things_are_documented() -> None:
-    """Classes, and the methods of the three that everything goes through."""
+    """Classes, functions, and the methods of what everything goes through."""
     for name in katipo.__all__:
         thing = getattr(katipo, name)
-        if isinstance(thing, type):
+        if isinstance(thing, type) or inspect.isfunction(thing):
             assert thing.__doc__, name
-    for cls in (katipo.Pool, katipo.Handle, katipo.Mailbox):
-        for name in public(cls) - {"ref"}:
+    for cls in DOCUMENTED:
+        for name in public(cls) - {"ref", "status_code"}:
             assert getattr(cls, name).__doc__, f"{cls.__name__}.{name}"
+
+
+def test_both_clients_take_the_same_arguments() -> None:
+    """Of themselves and of their calls, but for what a body may be."""
+    assert inspect.signature(katipo.Client) == inspect.signature(katipo.AsyncClient)
+    assert set(katipo.ClientOptions.__annotations__) == set(katipo.AsyncClientOptions.__annotations__)
+    assert set(katipo.ExchangeOptions.__annotations__) == set(katipo.AsyncExchangeOptions.__annotations__)
+    for name in sorted(public(katipo.Client) & public(katipo.AsyncClient)):
+        mine, other = getattr(katipo.Client, name), getattr(katipo.AsyncClient, name)
+        if inspect.isfunction(mine):
+            assert list(inspect.signature(mine).parameters) == list(inspect.signature(other).parameters), name
+
+
+def test_the_documentation_names_every_argument_of_a_client() -> None:
+    """In the tables of docs/clients.md."""
+    text = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", text))
+    arguments = set(inspect.signature(katipo.Client).parameters) | set(katipo.ClientOptions.__annotations__)
+    assert not arguments - told
 
 
 def test_the_version_is_the_build_s() -> None:

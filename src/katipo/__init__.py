@@ -2,7 +2,7 @@
 
 from . import messages, testing
 from ._api import delete, get, head, options, patch, post, put, request, stream
-from ._arguments import AsyncClientOptions, AsyncExchangeOptions, ClientOptions, ExchangeOptions
+from ._arguments import AsyncClientOptions, AsyncExchangeOptions, ClientOptions, DownloadOptions, ExchangeOptions
 from ._version import __version__
 from .async_client import AsyncClient, AsyncExchange
 from .auth import (
@@ -19,6 +19,7 @@ from .client import Client, Exchange
 from .config import TLS, Limits, Timeout
 from .cookie_store import Cookies
 from .cookies import CookieJar
+from .downloads import Download
 from .errors import (
     AwaitTimeout,
     BadOptions,
@@ -106,6 +107,8 @@ __all__ = [
     "DecodingError",
     "DigestAuth",
     "Done",
+    "Download",
+    "DownloadOptions",
     "Error",
     "Exchange",
     "ExchangeOptions",

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
 from ._compat import Buffer
 from .errors import BadOptions
-from .options import CurlOptions, HeaderOptions
+from .options import CurlOptions, FormField, FormPairs, HeaderOptions
 
 if TYPE_CHECKING:
     from .auth import Auth
@@ -25,6 +25,7 @@ __all__ = [
     "AsyncExchangeOptions",
     "ClientArguments",
     "ClientOptions",
+    "DownloadOptions",
     "EventHooks",
     "ExchangeOptions",
     "check_names",
@@ -40,9 +41,7 @@ FileType: TypeAlias = (
     | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
 Files: TypeAlias = "Mapping[str, FileType] | Sequence[tuple[str, FileType]]"
-FormValue: TypeAlias = "str | bytes | int | float | None"
-FormField: TypeAlias = "FormValue | Sequence[FormValue]"
-Data: TypeAlias = "Mapping[str, FormField] | Iterable[tuple[str, FormField]] | str | Buffer"
+Data: TypeAlias = "Mapping[str, FormField] | FormPairs | str | Buffer"
 CookieTypes: TypeAlias = "Cookies | Mapping[str, str] | Iterable[tuple[str, str]]"
 AuthTypes: TypeAlias = "Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]"
 TimeoutTypes: TypeAlias = "Timeout | float | tuple[float | None, float | None, float | None, float | None]"
@@ -96,6 +95,14 @@ class AsyncClientOptions(ExchangeOptions, total=False):
     follow_redirects: bool | None
 
 
+class DownloadOptions(ExchangeOptions, total=False):
+    """Arguments of `download` beside its own: those of a request without a body. Bytes are saved as they were sent,
+    so there is no `decode`; no content coding is asked for, unless the call or the client has an Accept-Encoding of its own.
+    """
+
+    follow_redirects: bool | None
+
+
 class ClientArguments(TypedDict):
     """All arguments of Client and AsyncClient."""
 
@@ -126,6 +133,7 @@ class ClientArguments(TypedDict):
 
 EXCHANGE_NAMES: Final = frozenset(ExchangeOptions.__annotations__)
 REQUEST_NAMES: Final = frozenset(ClientOptions.__annotations__)
+DOWNLOAD_NAMES: Final = frozenset(DownloadOptions.__annotations__) - {"decode"}
 
 _MEANT: Final = {
     "allow_redirects": "follow_redirects",

@@ -6,10 +6,11 @@ see `redirected`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
+from math import ceil
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._content import Body, BytesBody
 from .auth import Auth
@@ -20,6 +21,9 @@ from .headers import Headers
 from .request import Request, client_request
 from .response import Response
 from .url import URL
+
+if TYPE_CHECKING:
+    from .handle import Handle
 
 __all__ = ["Ask", "redirected"]
 
@@ -70,6 +74,7 @@ class Ask:
         "keeps_credentials",
         "max_bytes",
         "method",
+        "on_start",
         "proxy",
         "stream",
         "timeout",
@@ -102,6 +107,8 @@ class Ask:
     """Whether somebody wants to see 1xx responses."""
     addressed: bool
     """The caller named this origin; False: a redirect led here from another."""
+    on_start: Callable[[Handle], None] | None
+    """Told of each request that is made, by the thread that waits for it; None: nobody wants to know."""
     keeps_credentials: bool
     """Whether the client's certificate and the like go along; False: as `addressed`."""
 
@@ -112,7 +119,7 @@ class Ask:
             left = self.deadline - monotonic()
             if left <= 0:
                 raise TotalTimeout("the total timeout ran out", request=self.request())
-            clocks["timeout_ms"] = max(1, int(left * 1000))
+            clocks["timeout_ms"] = ceil(left * 1000)  # rounded down, it would fire before its time
         return clocks
 
     def request(self, *, duplex: bool = False) -> Request:

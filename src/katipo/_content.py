@@ -304,7 +304,10 @@ def _is_plain(file: Any) -> bool:
 def position_of(file: Any) -> int | None:
     """Where a file stands; None for what cannot be sought in."""
     try:
-        return int(file.tell()) if file.seekable() else None
+        # Memory maps and some temporary files have no seekable() in older Pythons, and can be sought in.
+        if not hasattr(file, "seek") or (hasattr(file, "seekable") and not file.seekable()):
+            return None
+        return int(file.tell())
     except (AttributeError, OSError, ValueError):
         return None
 
@@ -312,7 +315,8 @@ def position_of(file: Any) -> int | None:
 def file_length(file: Any, offset: int) -> int | None:
     """The bytes from `offset` to the end of a file that can be sought in; None where it does not say."""
     try:
-        end = file.seek(0, os.SEEK_END)
+        file.seek(0, os.SEEK_END)
+        end = file.tell()  # not every seek() says it
         file.seek(offset)
     except (AttributeError, OSError, ValueError):
         return None

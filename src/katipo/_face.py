@@ -12,13 +12,16 @@ from typing import Any, Final, Protocol, TypeVar
 from . import waiting
 from ._compat import Buffer
 from .errors import BadOptions
-from .handle import Handle, MessageIterator
+from .handle import Handle, MessageIterator, block_until_files_closed, until_files_closed
 from .messages import Chunk, Done, Informational, Started
 from .response import Response
 
 __all__ = ["BLOCKING", "LOOP", "Face", "run"]
 
 _T = TypeVar("_T")
+
+_LAST_WRITE_SECONDS: Final = 2.0
+"""How long a cancelled download waits for a disk that does not answer. Arbitrary."""
 
 
 class Face(Protocol):
@@ -53,6 +56,10 @@ class Face(Protocol):
 
     async def in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         """Run a function of ours that may block on files."""
+        ...
+
+    async def files_closed(self, handle: Handle) -> None:
+        """Wait until the worker has let go of a request's files; the request has ended. Also for one that was cancelled."""
         ...
 
 
@@ -92,6 +99,9 @@ class _Blocking:
     async def in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return function(*args)
 
+    async def files_closed(self, handle: Handle) -> None:
+        block_until_files_closed(handle, _LAST_WRITE_SECONDS)
+
 
 class _Loop:
     """Waits in the running event loop: asyncio's, uvloop's, trio's."""
@@ -127,6 +137,9 @@ class _Loop:
 
     async def in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await waiting.in_thread(function, *args)
+
+    async def files_closed(self, handle: Handle) -> None:
+        await waiting.shielded(until_files_closed, handle, _LAST_WRITE_SECONDS)
 
 
 BLOCKING: Final[Face] = _Blocking()

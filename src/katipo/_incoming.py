@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeAlias
@@ -15,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from ._face import Face
 from ._upload import Upload
 from .decoding import Decoder, make_decoder
-from .errors import DecodingError, Error, ResponseTooLarge
+from .errors import Cancelled, DecodingError, Error, ResponseTooLarge, StreamClosed
 from .handle import Handle, MessageIterator, spoil
 from .headers import Headers
 from .messages import Chunk, Done, Informational, Started
@@ -38,9 +39,11 @@ class Incoming:
     """One streamed response, and the upload beside it. One reader."""
 
     __slots__ = (
+        "_closed",
         "_decoder",
         "_delivered",
         "_ended",
+        "_error",
         "_face",
         "_handle",
         "_limit",
@@ -60,7 +63,8 @@ class Incoming:
         self._limit = limit
         self._delivered = 0
         self._decoder: Decoder | None = None
-        self._ended = False
+        self._ended = self._closed = False
+        self._error: BaseException | None = None  # what ended it; there are no messages after that
         self._on_done: Callable[[Done], None] | None = None
         if upload is not None:
             upload.begin(handle)
@@ -83,6 +87,8 @@ class Incoming:
 
     async def _next(self) -> Any:
         upload, messages = self._upload, self._messages
+        if self._error is not None:
+            raise self._error
         try:
             while upload is not None and upload.is_stepped:
                 if (message := messages.poll()) is not None:
@@ -90,9 +96,14 @@ class Incoming:
                 if not upload.step():
                     messages.block(None, room=True)
             return await self._face.message(messages)
-        except Error:
+        except Error as error:
             if upload is not None and upload.error is not None:
+                self._error = upload.error
                 raise upload.error from None
+            self._error = error
+            if self._closed and isinstance(error, Cancelled):
+                self._error = StreamClosed("the response was closed before its body was read")
+                raise self._error from None
             raise
 
     async def raw(self) -> bytes | None:
@@ -107,7 +118,7 @@ class Incoming:
             return await self.raw()
         try:
             while True:
-                if decoder.pending and (piece := decoder.next(_PIECE)):
+                if not self._closed and decoder.pending and (piece := decoder.next(_PIECE)):
                     return self._counted(piece)
                 data = await self._chunk()
                 if data is None:
@@ -126,12 +137,29 @@ class Incoming:
         if isinstance(message, Chunk):
             return message.data
         assert isinstance(message, Done)
+        await self._finish(message)
+        return None
+
+    async def _finish(self, done: Done) -> None:
         self._ended = True
+        if self._on_done is not None:
+            self._on_done(done)
         if self._upload is not None:
             await self._upload.stop()
-        if self._on_done is not None:
-            self._on_done(message)
-        return None
+
+    @property
+    def handle(self) -> Handle:
+        """The request."""
+        return self._handle
+
+    async def written_out(self, timeout: float | None) -> bool:
+        """Wait for the end of a body that goes to a file; False: `timeout` seconds were over first."""
+        message = await self._face.message(self._messages, timeout)
+        if message is None:
+            return False
+        assert isinstance(message, Done)
+        await self._finish(message)
+        return True
 
     def _counted(self, data: bytes) -> bytes:
         self._delivered += len(data)
@@ -152,6 +180,7 @@ class Incoming:
 
     async def close(self) -> None:
         """Cancel what is in flight, and wait for the upload to end."""
+        self._closed = True
         self._handle.cancel()
         if self._upload is not None:
             await self._upload.stop()
@@ -161,23 +190,29 @@ class Incoming:
 
 
 def in_pieces(source: Next, size: int | None) -> Next:
-    """The same bytes in pieces of `size`, but for the last; None: as they come."""
+    """The same bytes in pieces of `size`, but for the last, also before an error; None: as they come."""
     if size is None:
         return source
     if size < 1:
         raise ValueError("chunk_size must be at least 1")
     held = bytearray()
     ended = False
+    failure: Error | None = None
 
     async def piece() -> bytes | None:
-        nonlocal ended
+        nonlocal ended, failure
         while len(held) < size and not ended:
-            data = await source()
+            try:
+                data = await source()
+            except Error as error:
+                failure, data = error, None
             if data is None:
                 ended = True
             else:
                 held.extend(data)
         if not held:
+            if failure is not None:
+                raise failure
             return None
         out = bytes(held[:size])
         del held[:size]
@@ -192,11 +227,18 @@ def as_text(source: Next, encoding: str) -> NextText:
     ended = False
 
     async def text() -> str | None:
-        nonlocal ended
+        nonlocal decoder, ended
         while not ended:
             data = await source()
             ended = data is None
-            if out := decoder.decode(data or b"", ended):
+            try:
+                out = decoder.decode(data or b"", ended)
+            except UnicodeError:
+                # UTF-16 or 32 without a byte order mark, which only the incremental decoders want: as bytes.decode().
+                begun = decoder.getstate()[0]
+                decoder = codecs.getincrementaldecoder(f"{encoding}-{sys.byteorder[0]}e")("replace")
+                out = decoder.decode(begun + (data or b""), ended)
+            if out:
                 return out
         return None
 

@@ -17,7 +17,7 @@ from ._content import BytesBody, FileBody, StreamBody
 from ._incoming import Incoming
 from ._upload import Upload, respond
 from .cookie_store import merged_header
-from .errors import Error, StreamConsumed, TooManyRedirects
+from .errors import Error, StreamConsumed, StreamError, TooManyRedirects
 from .handle import Handle, send_file
 from .headers import Headers
 from .pool import Prepared, start_request
@@ -112,7 +112,11 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
     try:
         if streams:
             incoming = Incoming(face, handle, request, upload, limit=ask.max_bytes)
-            response = await _started(session, ask, request, incoming)
+            try:
+                response = await _started(session, ask, request, incoming)
+            except BaseException:
+                await incoming.close()
+                raise
         else:
             response = await respond(face, handle, upload)
     except BaseException:
@@ -123,7 +127,7 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
 
 
 def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
-    if "cookie" in ask.headers:  # the caller's own header is all that is sent
+    if "cookie" in ask.headers or b"cookie" in ask.unsent:  # the caller's own header is all that is sent
         return
     stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=ask.addressed)
     value = merged_header(stored, ask.cookies, url=request.url, addressed=ask.addressed)
@@ -141,7 +145,7 @@ def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex
         keeps_credentials=ask.keeps_credentials,
         auth=auth,
         curl_options=ask.curl_options,
-    ).with_limits(ask.clocks(), -1 if stream else ask.max_bytes)
+    ).with_limits(ask.clocks(), -1 if stream and ask.decode else ask.max_bytes)
     body = ask.body
     opened = body.open() if isinstance(body, FileBody) else None
     try:
@@ -162,6 +166,8 @@ def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex
             informational=ask.informational,
         )
         handle = start_request(session.pool, prepared, request)
+        if ask.on_start is not None:
+            ask.on_start(handle)
         if opened is not None:
             try:
                 send_file(handle, *opened)
@@ -185,11 +191,7 @@ async def _started(session: Session, ask: Ask, request: Request, incoming: Incom
         for hook in session.hooks("informational"):
             await face.call(hook, request, status, headers)
 
-    try:
-        started = await incoming.start(on_informational)
-    except BaseException:
-        await incoming.close()
-        raise
+    started = await incoming.start(on_informational)
     cls: Any = AsyncStreamingResponse if face.is_async else StreamingResponse
     response: Response = streamed(cls, started, request, incoming, decode=ask.decode)
     return response
@@ -198,7 +200,8 @@ async def _started(session: Session, ask: Ask, request: Request, incoming: Incom
 async def _finished(session: Session, response: Response, history: list[Response]) -> None:
     """A response has come: keep its cookies, make it the client's, show it to the hooks."""
     if sets_cookies(response):
-        session.cookies.extract(response.url, response.headers.get_list("set-cookie"))
+        fields = (value for name, value in response.headers.raw if name.lower() == b"set-cookie")
+        session.cookies.extract(response.url, fields)  # as bytes: what is no UTF-8 is for the store to judge
     adopt_response(response, history=history, default_encoding=session.default_encoding)
     try:
         for hook in session.hooks("response"):
@@ -211,12 +214,13 @@ async def _finished(session: Session, response: Response, history: list[Response
 class Duplex:
     """A request whose body and whose response are both open. Shared by both faces' exchanges."""
 
-    __slots__ = ("_ask", "_flow", "_handle", "_incoming", "_request", "_response", "_session")
+    __slots__ = ("_ask", "_flow", "_handle", "_incoming", "_request", "_response", "_session", "_turn")
 
     def __init__(self, session: Session, ask: Ask) -> None:
         self._session = session
         self._ask = ask
         self._response: Response | None = None
+        self._turn = [True]  # to wait for the response: taken by who does; list.pop() is atomic
         self._flow: Generator[Request, Response, None] | None = None
         self._request: Request
         self._handle: Handle
@@ -246,11 +250,18 @@ class Duplex:
         self._handle.finish_body()
 
     async def response(self) -> Response:
-        """The response, as soon as its headers are there."""
+        """The response, as soon as its headers are there. An interrupted wait loses nothing."""
         if self._response is None:
-            response = await _started(self._session, self._ask, self._request, self._incoming)
-            await _finished(self._session, response, [])
-            self._response = response
+            try:
+                self._turn.pop()
+            except IndexError:
+                raise StreamError("somebody else is waiting for this exchange's response already") from None
+            try:
+                response = await _started(self._session, self._ask, self._request, self._incoming)
+                await _finished(self._session, response, [])
+                self._response = response
+            finally:
+                self._turn.append(True)
         return self._response
 
     async def close(self) -> None:

@@ -32,7 +32,7 @@ from .headers import Headers, is_unchanged, snapshot
 from .options import HeaderOptions, Settings, compile_request, compile_settings
 from .pool import Pool, Prepared, loaded_library, prepare_request, start_plain
 from .request import check_method
-from .response import Response, adopt_response, sets_cookies
+from .response import Response, adopt_response, known_text_encoding, sets_cookies
 from .url import URL, ParamTypes
 
 __all__ = ["DEFAULT_LIMITS", "DEFAULT_TIMEOUT", "Session"]
@@ -130,15 +130,15 @@ def _pairs(params: ParamTypes | None) -> list[tuple[str, str]]:
     return [] if params is None else _with_params(URL("http://x/"), params).params
 
 
-def _with_params(url: URL, params: ParamTypes) -> URL:
+def _with_params(url: URL, params: object) -> URL:
     """The URL with these added to its query."""
     if not isinstance(params, (str, Mapping)):
-        pairs = list(params) if isinstance(params, Iterable) else [params]  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):  # pyright: ignore[reportUnnecessaryIsInstance]
+        pairs: list[Any] = list(cast("Any", params)) if isinstance(params, Iterable) else [params]
+        if not all(isinstance(pair, (tuple, list)) and len(cast("tuple[Any, ...]", pair)) == 2 for pair in pairs):
             raise BadOptions("params: must be a mapping, pairs or str")
         params = pairs
     try:
-        return URL(url, params=params)
+        return URL(url, params=cast("ParamTypes", params))
     except UnicodeEncodeError:
         raise BadOptions("params: has text in it that is not encodable as UTF-8") from None
 
@@ -262,7 +262,13 @@ class Session:
 
         It is compiled once. This is where programs that do much HTTP spend their time.
         """
-        if not self._is_plain or not self.cookies.empty or type(url) is not str or self.closed or type(method) is not str:
+        if (
+            not self._is_plain
+            or not self.cookies.empty
+            or type(url) is not str
+            or self.closed
+            or type(method) is not str
+        ):
             return None
         hooks = self.all_hooks
         if hooks["request"] or hooks["response"] or hooks["informational"]:
@@ -310,8 +316,11 @@ class Session:
             full = full.copy_with(userinfo="")
         ask.url, ask.auth = full, auth
         ask.headers, ask.unsent = merged_headers(self.headers, get("headers") or {}, self._unsent)
-        if body is not None and body.content_type is not None and "content-type" not in ask.headers:
-            ask.headers["Content-Type"] = body.content_type
+        if body is not None and body.content_type is not None:
+            given = ask.headers.get("content-type")
+            # A multipart type of the caller's cannot name the boundary that was chosen here.
+            if given is None or (get("files") and given.lower().startswith("multipart/form-data")):
+                ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
         ask.cookies = None if own is None else Cookies(own)
         ask.proxy = get("proxy")
@@ -334,6 +343,7 @@ class Session:
         ask.stream = stream
         ask.informational = bool(self.all_hooks["informational"])
         ask.addressed = ask.keeps_credentials = True
+        ask.on_start = None
         return ask
 
     def _full_url(self, url: str | URL, params: ParamTypes | None) -> URL:
@@ -453,10 +463,6 @@ def merged_headers(
 
 
 def _checked_encoding(name: object) -> str:
-    if isinstance(name, str):
-        try:
-            "".encode(name)
-            return name
-        except (LookupError, ValueError):
-            pass
+    if isinstance(name, str) and known_text_encoding(name):
+        return name
     raise BadOptions("default_encoding: Python knows no text encoding of that name")

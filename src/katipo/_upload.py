@@ -14,7 +14,7 @@ from ._face import Face
 from .errors import Error, LocalProtocolError
 from .handle import Handle, block_for_room, send_now
 from .response import Response
-from .waiting import Job
+from .waiting import Job, is_cancellation
 
 __all__ = ["Upload", "respond"]
 
@@ -22,7 +22,19 @@ __all__ = ["Upload", "respond"]
 class Upload:
     """A body that is being sent. Used by one reader at a time."""
 
-    __slots__ = ("_begun", "_body", "_face", "_handle", "_job", "_piece", "_pieces", "_stopping", "active", "error")
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_face",
+        "_handle",
+        "_job",
+        "_late",
+        "_piece",
+        "_pieces",
+        "_stopping",
+        "active",
+        "error",
+    )
 
     def __init__(self, face: Face, body: StreamBody) -> None:
         """Raises StreamConsumed for a one-shot iterable that has been sent before: nothing has been sent then."""
@@ -32,6 +44,7 @@ class Upload:
         self._piece: bytes | None = None  # taken from the caller, with no room for it yet
         self._handle: Handle
         self._job: Job | None = None
+        self._late: BaseException | None = None  # what the iterable raised when it was closed
         self._begun = self._stopping = False
         self.active = True
         self.error: BaseException | None = None
@@ -52,6 +65,10 @@ class Upload:
     def step(self) -> bool:
         """Send one more piece, or end the body. False: there is no room."""
         assert isinstance(self._pieces, Iterator)
+        if self._handle.done():  # its outcome says the rest: no further piece is asked for
+            self.active = False
+            self._body.close()
+            return True
         try:
             if self._piece is None:
                 self._piece = next(self._pieces, None)
@@ -71,21 +88,37 @@ class Upload:
         return True
 
     async def _pump(self) -> None:
+        handle = self._handle
         try:
-            while (piece := await self._face.next(self._pieces)) is not None:
-                await self._face.send(self._handle, piece)
-            self._handle.finish_body()
+            while not handle.done() and (piece := await self._face.next(self._pieces)) is not None:
+                await self._face.send(handle, piece)
+            if not self._stopping:  # an iterable that swallows its cancellation has not come to its end
+                handle.finish_body()
+        except GeneratorExit:  # the loop was closed: nothing more can be waited for
+            handle.cancel()
+            raise
         except BaseException as error:
-            # Cancelled by stop(), it is nobody's fault; cancelled from within, the body must not stay open for ever.
-            if not (self._stopping or self._is_outcome(error)):
-                self._abort(error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            self.active = False
+            self._pump_failed(error)
+        self.active = False
+        try:
             self._body.close()
             if isinstance(self._pieces, AsyncIterator) and (aclose := getattr(self._pieces, "aclose", None)):
                 await aclose()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._closing_failed(error)
+
+    def _pump_failed(self, error: BaseException) -> None:
+        if self._stopping:
+            self._closing_failed(error)
+        elif not self._is_outcome(error):
+            self._abort(error)
+
+    def _closing_failed(self, error: BaseException) -> None:
+        """What the iterable's clean-up raised is for who stops the upload; that it was cancelled is not."""
+        if not (self._stopping and is_cancellation(error)) and error is not self.error:
+            self._late = error
 
     def _is_outcome(self, error: BaseException) -> bool:
         """Whether sending failed because the request has ended: its outcome says the rest."""
@@ -101,13 +134,16 @@ class Upload:
         self._body.close()
 
     async def stop(self) -> None:
-        """The response is there, or nobody wants it any more."""
+        """The response is there, or nobody wants it any more. Raises what the iterable's clean-up raises."""
         self._stopping = True
         if self._job is not None:
             await self._job.stop()
         elif self.active and self._begun:
             self.active = False
             self._body.close()
+        if self._late is not None:
+            late, self._late = self._late, None
+            raise late
 
 
 async def respond(face: Face, handle: Handle, upload: Upload | None) -> Response:
@@ -119,10 +155,12 @@ async def respond(face: Face, handle: Handle, upload: Upload | None) -> Response
         while upload.is_stepped:
             if not upload.step():
                 block_for_room(handle)
-        return await face.response(handle)
-    except Error:
-        if upload.error is not None:
+        response = await face.response(handle)
+    except BaseException as error:
+        handle.cancel()  # first: whatever the iterable does when it is closed, the body cannot look whole
+        await upload.stop()
+        if isinstance(error, Error) and upload.error is not None:
             raise upload.error from None
         raise
-    finally:
-        await upload.stop()
+    await upload.stop()
+    return response

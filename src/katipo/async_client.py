@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ._arguments import EXCHANGE_NAMES, REQUEST_NAMES, AsyncClientOptions, AsyncExchangeOptions, check_names
 from ._client_base import ClientBase
@@ -15,6 +15,15 @@ from ._sending import Duplex, send
 from .response import Response
 from .streaming import AsyncStreamingResponse
 from .url import URL
+
+if TYPE_CHECKING:
+    import os
+
+    from ._arguments import DownloadOptions
+    from ._download import AsyncProgress
+    from ._download_many import ManyProgress, Targets
+    from .downloads import Download
+    from .errors import Error
 
 __all__ = ["AsyncClient", "AsyncExchange"]
 
@@ -45,9 +54,11 @@ class AsyncExchange:
         self._duplex.finish()
 
     async def response(self) -> AsyncStreamingResponse:
-        """The response, as soon as its headers are there, also before finish(). The same one each time.
+        """The response, as soon as its headers are there, also before finish(). The same one each time. Cancelled, nothing
+        is lost: call it again.
 
         Raises:
+            StreamError: another task is waiting for it.
             Error: the request's own, when it failed.
         """
         return cast("AsyncStreamingResponse", await self._duplex.response())
@@ -160,6 +171,69 @@ class AsyncClient(ClientBase):
             yield AsyncExchange(duplex)
         finally:
             await duplex.close()
+
+    async def download(
+        self,
+        url: str | URL,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = True,
+        progress: AsyncProgress | None = None,
+        sha256: str | bool | None = None,
+        **options: Unpack[DownloadOptions],
+    ) -> Download:
+        """Download a file. It stands at `path` when it is there as a whole; what was there before stays until then.
+
+        `resume`: go on with what an earlier, failed download has left in `path` + ".part", if the server still has the same.
+        `progress`: called with the bytes that are there and how many there will be, or None: ten times a second at most,
+        and at the end; it may be async. `sha256`: the digest that is expected, in hexadecimal, or True to have it computed.
+        Redirects are followed; the bytes are saved as they were sent.
+
+        Raises:
+            HTTPStatusError: a status that is none of a download.
+            RequestError: "sha256_mismatch"; the part is removed.
+            BadOptions: also where another download to `path` is under way.
+            OSError: the file cannot be made. A disk that is full meanwhile is a TransportError, "write_error".
+            Others as `request` does, and what `progress` raises.
+        """
+        from ._download import download, wanted
+
+        session = self._session
+        asked = wanted(session, url, path, options, resume=resume, progress=progress, sha256=sha256)
+        return await download(session, asked)
+
+    async def download_many(
+        self,
+        urls: Targets,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int = 8,
+        resume: bool = True,
+        progress: ManyProgress | None = None,
+        sha256: bool = False,
+        **options: Unpack[DownloadOptions],
+    ) -> list[Download | Error | OSError]:
+        """Download many files into a folder, `concurrency` at a time. Returns what became of each, in the order of `urls`:
+        a Download, or the exception that download() would have raised.
+
+        `urls`: URLs, whose last path segments name the files, made safe and distinct; or a mapping of URL to file name.
+        `folder` is made if it is not there. `progress`: as download()'s, with the URL before.
+        The rest is as in download(). A cancel, and what `progress` raises, cancels all.
+        """
+        from ._download_many import download_many, many_wanted
+
+        session = self._session
+        jobs = many_wanted(
+            session,
+            urls,
+            folder,
+            options,
+            concurrency=concurrency,
+            resume=resume,
+            progress=progress,
+            sha256=sha256,
+        )
+        return await download_many(session, jobs, concurrency)
 
     async def aclose(self) -> None:
         """Close the client, and its pool if that is its own: what is in flight fails with PoolClosed. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ._arguments import EXCHANGE_NAMES, REQUEST_NAMES, ClientOptions, ExchangeOptions, check_names
 from ._client_base import ClientBase
@@ -15,6 +15,15 @@ from ._sending import Duplex, send
 from .response import Response
 from .streaming import StreamingResponse
 from .url import URL
+
+if TYPE_CHECKING:
+    import os
+
+    from ._arguments import DownloadOptions
+    from ._download import Progress
+    from ._download_many import ManyProgress, Targets
+    from .downloads import Download
+    from .errors import Error
 
 __all__ = ["Client", "Exchange"]
 
@@ -48,6 +57,7 @@ class Exchange:
         """The response, as soon as its headers are there, also before finish(). The same one each time.
 
         Raises:
+            StreamError: another thread is waiting for it.
             Error: the request's own, when it failed.
         """
         return cast("StreamingResponse", run(self._duplex.response()))
@@ -160,6 +170,69 @@ class Client(ClientBase):
             yield Exchange(duplex)
         finally:
             run(duplex.close())
+
+    def download(
+        self,
+        url: str | URL,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = True,
+        progress: Progress | None = None,
+        sha256: str | bool | None = None,
+        **options: Unpack[DownloadOptions],
+    ) -> Download:
+        """Download a file. It stands at `path` when it is there as a whole; what was there before stays until then.
+
+        `resume`: go on with what an earlier, failed download has left in `path` + ".part", if the server still has the same.
+        `progress`: called with the bytes that are there and how many there will be, or None: ten times a second at most,
+        and at the end. `sha256`: the digest that is expected, in hexadecimal, or True to have it computed. Redirects are
+        followed; the bytes are saved as they were sent.
+
+        Raises:
+            HTTPStatusError: a status that is none of a download.
+            RequestError: "sha256_mismatch"; the part is removed.
+            BadOptions: also where another download to `path` is under way.
+            OSError: the file cannot be made. A disk that is full meanwhile is a TransportError, "write_error".
+            Others as `request` does, and what `progress` raises.
+        """
+        from ._download import download, wanted
+
+        session = self._session
+        asked = wanted(session, url, path, options, resume=resume, progress=progress, sha256=sha256)
+        return run(download(session, asked))
+
+    def download_many(
+        self,
+        urls: Targets,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int = 8,
+        resume: bool = True,
+        progress: ManyProgress | None = None,
+        sha256: bool = False,
+        **options: Unpack[DownloadOptions],
+    ) -> list[Download | Error | OSError]:
+        """Download many files into a folder, `concurrency` at a time. Returns what became of each, in the order of `urls`:
+        a Download, or the exception that download() would have raised.
+
+        `urls`: URLs, whose last path segments name the files, made safe and distinct; or a mapping of URL to file name.
+        `folder` is made if it is not there. `progress`: as download()'s, with the URL before, and from several threads.
+        The rest is as in download(). Ctrl-C, and what `progress` raises, cancels all.
+        """
+        from ._download_many import download_many_blocking, many_wanted
+
+        session = self._session
+        jobs = many_wanted(
+            session,
+            urls,
+            folder,
+            options,
+            concurrency=concurrency,
+            resume=resume,
+            progress=progress,
+            sha256=sha256,
+        )
+        return download_many_blocking(session, jobs, concurrency)
 
     def close(self) -> None:
         """Close the client, and its pool if that is its own: what is in flight fails with PoolClosed. Idempotent."""

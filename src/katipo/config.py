@@ -41,14 +41,14 @@ UNSET: Final = Unset.UNSET
 
 # ------------------------------------------------------------------------------------------------ timeouts
 
-Seconds: TypeAlias = "float | None"
+Seconds: TypeAlias = float | None
 
 
 class Timeout(Frozen):
     """Time limits of a request, in seconds; None: no limit.
 
-    `timeout`: a number for connect, read and write alike, None for no limit on them; a tuple (connect, read, write, pool), of
-    which the last two may be missing; or another Timeout. What is given by name wins; what is not given at all is as in
+    `timeout`: a number for connect, read and write alike, None for no limit on them; a tuple (connect, read, write, pool),
+    of which the last two may be missing; or another Timeout. What is given by name wins; what is not given at all is as in
     Timeout(): 5 s to connect, to read and to write, no limit on waiting for a connection, nor on the whole.
 
     `read` and `write` measure inactivity, `pool` waiting for a turn, `total` everything, waiting included. Infinity is None.
@@ -95,8 +95,11 @@ class Timeout(Frozen):
 
 
 TimeoutTypes: TypeAlias = (
-    "Timeout | Seconds | tuple[Seconds, Seconds] | tuple[Seconds, Seconds, Seconds]"
-    " | tuple[Seconds, Seconds, Seconds, Seconds]"
+    Timeout
+    | Seconds
+    | tuple[Seconds, Seconds]
+    | tuple[Seconds, Seconds, Seconds]
+    | tuple[Seconds, Seconds, Seconds, Seconds]
 )
 
 _DEFAULT: Final = (5.0, 5.0, 5.0, None, None)
@@ -128,7 +131,7 @@ def _seconds(name: str, value: object, problems: Problems) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         problems.add(f"{name}: must be a number of seconds or None, not {kind_of(value)}")
     elif not value > 0:  # NaN is not either
-        problems.add(f"{name}: must be more than 0 seconds (None: no limit)")
+        problems.add(f"{name}: must be a positive number of seconds (None: no limit)")
     elif value == math.inf:
         return None
     elif value > MS_MAX // 1000:
@@ -157,9 +160,9 @@ class Limits(Frozen):
     """Limits on a client's connections; None: no limit of its own.
 
     `max_connections`: open at a time. `max_keepalive_connections`: kept when they are idle; None: all, 0: none.
-    `keepalive_expiry`: seconds after which an idle connection is not used again, in whole ones, rounded up; it is closed when
-    a request looks for one. 0: a connection is closed when its last request has ended; None (or more than a year): it is
-    used for as long as the server keeps it. `max_connections_per_host`: open at a time to one scheme, host and port.
+    `keepalive_expiry`: seconds after which an idle connection is not used again, in whole ones, rounded up; it is closed
+    when a request looks for one. 0: a connection is closed when its last request has ended; None (or more than a year): it
+    is used for as long as the server keeps it. `max_connections_per_host`: open at a time to one scheme, host and port.
 
     Raises:
         BadOptions: naming every bad value.
@@ -249,8 +252,8 @@ class TLS(Frozen):
     """TLS settings beyond trust and the client's certificate.
 
     `min_version`: "1.0", "1.1", "1.2" or "1.3". `ciphers`: names as OpenSSL has them, in one str with ":" between, or in a
-    sequence: those that begin with TLS_ are suites of TLS 1.3 and replace its default ones, the others make the cipher list of
-    1.2 and before. `pinned_public_keys`: "sha256//" and the base64 of the SHA-256 of the server's public key (its
+    sequence: those that begin with TLS_ are suites of TLS 1.3 and replace its default ones, the others make the cipher
+    list of 1.2 and before. `pinned_public_keys`: "sha256//" and the base64 of the SHA-256 of the server's public key (its
     SubjectPublicKeyInfo in DER); one of them must be the server's, beside whatever `verify` asks.
 
     Raises:
@@ -306,7 +309,7 @@ def _names(
     """A str that is split, or a sequence of str, each of the form."""
     if isinstance(value, str):
         items: list[object] = [item.strip() for item in value.split(separator)] if value else []
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (list, tuple)):
         items = list(cast("Sequence[object]", value))
     else:
         problems.add(f"{option}: must be a str or a sequence of str, not {kind_of(value)}")
@@ -331,8 +334,8 @@ CertTypes: TypeAlias = "Path | tuple[Path, Path | None] | tuple[Path, Path | Non
 def tls_options(*, verify: object, cert: object, tls: object, environ: Mapping[str, str] | None) -> dict[str, object]:
     """The pool's options for a client's `verify`, `cert` and `tls`; `curl_options` among them is to be merged with others.
 
-    `environ`: where SSL_CERT_FILE and SSL_CERT_DIR are looked up, which count where `verify` is True; None: they do not count.
-    They also say what the certificate of an HTTPS proxy is checked against; `verify` is for servers.
+    `environ`: where SSL_CERT_FILE and SSL_CERT_DIR are looked up, which count where `verify` is True; None: they do not
+    count. They also say what the certificate of an HTTPS proxy is checked against; `verify` is for servers.
 
     Raises:
         BadOptions: naming every bad value.
@@ -379,7 +382,7 @@ def _verify_options(verify: object, default: dict[str, object]) -> dict[str, obj
         raise Refused(f"must be True, False or the path of CAs, not {kind_of(verify)}")
     path = _path(cast(object, verify))
     if os.path.isdir(path):
-        # libcurl cannot be told to trust a folder alone: a file is named as well, and a certificate of the folder adds nothing.
+        # libcurl cannot be told to trust a folder alone: a file is named as well. A certificate of the folder adds nothing.
         file = certificate_in(os.fsdecode(path))
         if file is None:
             raise Refused(

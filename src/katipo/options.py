@@ -12,7 +12,7 @@ replaces the default CAs; `capath` is searched beside them, as libcurl has it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 
@@ -66,7 +66,9 @@ HeaderOptions: TypeAlias = (
 )
 FormValue: TypeAlias = str | bytes | int | float | None
 FormField: TypeAlias = FormValue | Sequence[FormValue]
-BodyOption: TypeAlias = Buffer | str | Mapping[str, FormField] | Iterable[tuple[str, FormField]]
+# For url.Pairs's reason.
+FormPairs: TypeAlias = Sequence[tuple[str, FormField]] | Iterator[tuple[str, FormField]] | ItemsView[str, FormField]
+BodyOption: TypeAlias = Buffer | str | Mapping[str, FormField] | FormPairs
 CurlOptions: TypeAlias = Mapping[str, int | str | bytes | os.PathLike[str] | Sequence[str | bytes]]
 HttpVersion: TypeAlias = Literal["none", "1.0", "1.1", "2", "2tls", "2-prior-knowledge", "3", "3-only"]
 SslVersion: TypeAlias = Literal["default", "1.0", "1.1", "1.2", "1.3"]
@@ -551,10 +553,10 @@ def _settle_trust(assembly: Assembly, given: Mapping[str, Any]) -> None:
         assembly.set("SSL_VERIFYHOST", 0, identity=True)
     if not given.get("ssl_verifypeer", True):
         assembly.set("SSL_VERIFYPEER", 0, identity=True)
-    if "sslversion" in given:
-        # 1.2 is libcurl's own minimum from 8.16 on: asking for it sets nobody apart.
-        own = given["sslversion"] != "1.2" or library.version_num < 0x081000
-        assembly.set("SSLVERSION", TLS_VERSIONS[given["sslversion"]], asked_as="sslversion", identity=own)
+    version = given.get("sslversion", "default")
+    # 1.2 is libcurl's own minimum from 8.16 on. Left out, it sets nobody apart: libcurl compares what was asked for.
+    if version != "default" and (version != "1.2" or library.version_num < 0x081000):
+        assembly.set("SSLVERSION", TLS_VERSIONS[version], asked_as="sslversion", identity=True)
     cacert, capath = given.get("cacert"), given.get("capath")
     if cacert is not None:
         assembly.set("CAINFO", cacert, asked_as="cacert", identity=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json as json_module
 import re
 from datetime import timedelta
@@ -23,13 +24,17 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KINDS: Final = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
 
 
-def _known_text_encoding(name: str) -> bool:
+_NO_CHARSETS: Final = ("idna", "punycode")
+"""Codecs that make text, but of one name at a time: they can neither replace what is wrong nor decode in pieces."""
+
+
+def known_text_encoding(name: str) -> bool:
     try:
         # Says no to codecs that do not make text (base64, rot13), unlike codecs.lookup.
         "".encode(name)
+        return codecs.lookup(name).name not in _NO_CHARSETS
     except (LookupError, ValueError):
         return False
-    return True
 
 
 class Response:
@@ -158,11 +163,19 @@ class Response:
             raise ResponseNotRead("the body of this response has not been read to its end")
         return self._content
 
+    def read(self) -> bytes:
+        """`content`: for code that is also given streamed responses, whose `read` it is, such as event hooks."""
+        return self.content
+
+    async def aread(self) -> bytes:
+        """The same, for asynchronous code."""
+        return self.content
+
     @property
     def charset_encoding(self) -> str | None:
         """The charset that Content-Type names; None if it names none, or one that Python does not know."""
         match = _CHARSET.search(self.headers.get("content-type", ""))
-        return match[1] if match is not None and _known_text_encoding(match[1]) else None
+        return match[1] if match is not None and known_text_encoding(match[1]) else None
 
     @property
     def encoding(self) -> str:
@@ -178,7 +191,7 @@ class Response:
     def encoding(self, value: str) -> None:
         if self._text is not None:
             raise ValueError("encoding must be set before text is read")
-        if not _known_text_encoding(value):
+        if not known_text_encoding(value):
             raise LookupError(f"unknown encoding: {value}")
         self._encoding = value
 
@@ -186,12 +199,7 @@ class Response:
     def text(self) -> str:
         """The body as text; what does not decode is replaced by U+FFFD. Raises ResponseNotRead as `content` does."""
         if self._text is None:
-            content = self.content
-            try:
-                self._text = content.decode(self.encoding, "replace")
-            except (UnicodeError, ValueError):
-                # A few codecs (idna) refuse to replace; the server chose them, not the caller.
-                self._text = content.decode("utf-8", "replace")
+            self._text = self.content.decode(self.encoding, "replace")
         return self._text
 
     def json(self, **kwargs: Any) -> Any:

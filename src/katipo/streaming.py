@@ -20,6 +20,8 @@ _P = TypeVar("_P")
 
 _SMALL: Final = 64 * 1024
 """A body that is read to its end rather than cut off, to keep the connection. Arbitrary."""
+_LITTLE: Final = 1 << 20
+"""What such a body may stand for, decoded. Arbitrary."""
 
 
 class _Streamed(Response):
@@ -78,6 +80,21 @@ class _Streamed(Response):
             self._content = b"".join(pieces)
         return self._content
 
+    async def _read_small(self) -> bool:
+        """Read a body of which little is to be sent; False: what that stands for is not small, and was not decoded."""
+        if self._consumed:  # a hook has begun to read it
+            return False
+        self._consumed = True
+        pieces: list[bytes] = []
+        size = 0
+        while (piece := await self._incoming.decoded()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LITTLE:
+                return False
+        self._content = b"".join(pieces)
+        return True
+
     async def _close(self) -> None:
         self._closed = True
         await self._incoming.close()
@@ -93,16 +110,25 @@ def _once(content: bytes) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
 
 
 class _Items(Iterator[_P]):
-    """What a source has, one after the other. No generator: one that is left half way would have to be closed."""
+    """What a source has, one after the other. No generator: one that is left half way would have to be closed.
 
-    __slots__ = ("_source",)
+    An error ends it, as it ends a generator. An interrupted wait does not.
+    """
+
+    __slots__ = ("_ended", "_source")
 
     def __init__(self, source: Callable[[], Coroutine[Any, Any, _P | None]]) -> None:
         self._source = source
+        self._ended = False
 
     def __next__(self) -> _P:
-        item = run(self._source())
+        try:
+            item = None if self._ended else run(self._source())
+        except Exception:
+            self._ended = True
+            raise
         if item is None:
+            self._ended = True
             raise StopIteration
         return item
 
@@ -110,14 +136,20 @@ class _Items(Iterator[_P]):
 class _AsyncItems(AsyncIterator[_P]):
     """The same, for `async for`."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_ended", "_source")
 
     def __init__(self, source: Callable[[], Coroutine[Any, Any, _P | None]]) -> None:
         self._source = source
+        self._ended = False
 
     async def __anext__(self) -> _P:
-        item = await self._source()
+        try:
+            item = None if self._ended else await self._source()
+        except Exception:
+            self._ended = True
+            raise
         if item is None:
+            self._ended = True
             raise StopAsyncIteration
         return item
 
@@ -201,9 +233,12 @@ def streamed(cls: type[_T], started: Started, request: Request, incoming: Incomi
     return response
 
 
-def incoming_of(response: Response) -> Incoming | None:
-    """Where the rest of the body comes from; None for a response that was read."""
-    return response._incoming if isinstance(response, _Streamed) else None  # pyright: ignore[reportPrivateUsage]
+def incoming_of(response: Response, *, claim: bool = False) -> Incoming:
+    """Where a streamed response's body comes from. `claim`: the caller is its one reader; raises as reading does."""
+    assert isinstance(response, _Streamed)
+    if claim:
+        response._claim()  # pyright: ignore[reportPrivateUsage]
+    return response._incoming  # pyright: ignore[reportPrivateUsage]
 
 
 async def read_whole(response: Response) -> None:
@@ -217,9 +252,7 @@ async def drain(response: Response) -> None:
     if not isinstance(response, _Streamed) or response.is_closed:
         return
     length = response.headers.get("content-length", "0" if response.status_code == 304 else "")
-    if length.isdigit() and int(length) <= _SMALL:
-        await response._read()  # pyright: ignore[reportPrivateUsage]
-    else:
+    if not (length.isdigit() and int(length) <= _SMALL and await response._read_small()):  # pyright: ignore[reportPrivateUsage]
         await response._close()  # pyright: ignore[reportPrivateUsage]
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias, TypedDict, cast, final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -30,7 +30,9 @@ from .errors import InvalidURL, UnsupportedProtocol, redact
 __all__ = ["URL", "ParamTypes", "encode_params", "prepare"]
 
 Primitive: TypeAlias = str | int | float | bool | None
-ParamTypes: TypeAlias = str | Mapping[str, Primitive | Sequence[Primitive]] | Iterable[tuple[str, Primitive]]
+# Iterable[tuple[...]] would say as much, but a dict is one too (of its keys): mypy then gives up on {"a": 1, "b": ["c"]}.
+Pairs: TypeAlias = Sequence[tuple[str, Primitive]] | Iterator[tuple[str, Primitive]] | ItemsView[str, Primitive]
+ParamTypes: TypeAlias = str | Mapping[str, Primitive | Sequence[Primitive]] | Pairs
 
 _MAX_LENGTH: Final = 8_000_000
 """libcurl's own bound for a string (CURL_MAX_INPUT_LENGTH)."""

@@ -43,9 +43,12 @@ __all__ = [
     "exit_has_begun",
     "hold_daemon",
     "in_thread",
+    "is_cancellation",
     "pool_closed",
     "pool_opened",
     "run_before_blocking",
+    "shielded",
+    "side_by_side",
     "steps",
     "until",
     "until_or_timeout",
@@ -425,6 +428,68 @@ class Job:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it says that a task was cancelled, and nothing else; groups of such included."""
+    kinds = tuple(
+        module.CancelledError if name == "asyncio" else module.Cancelled
+        for name in ("asyncio", "trio")
+        if (module := sys.modules.get(name)) is not None
+    )
+    if isinstance(error, kinds):
+        return True
+    # An exception group, which Python 3.10 does not have: of a trio nursery's, in the caller's iterable.
+    split = getattr(error, "split", None) if type(error).__name__.endswith("ExceptionGroup") else None
+    return split is not None and split(kinds)[1] is None
+
+
+async def side_by_side(functions: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run coroutines beside each other until all have ended.
+
+    The first exception of one, or a cancel of the caller's, cancels the others, and is raised when they have ended.
+    """
+    trio = in_trio()
+    if trio is not None:
+        first: list[BaseException] = []
+
+        async def one(function: Callable[[], Coroutine[Any, Any, None]], scope: Any) -> None:
+            try:
+                await function()
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # raised below as it is, and not in a group of the nursery's
+                first.append(error)
+                scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for function in functions:
+                nursery.start_soon(one, function, nursery.cancel_scope)
+        if first:
+            raise first[0]
+        return
+    import asyncio
+
+    tasks = [asyncio.ensure_future(function()) for function in functions]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def shielded(function: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
+    """Await a coroutine function to its end, within trio's cancelled scopes too: for what is short and must be done.
+
+    In asyncio, where a cancel comes once, a second one interrupts it.
+    """
+    trio = in_trio()
+    if trio is None:
+        return await function(*args)
+    with trio.CancelScope(shield=True):
+        return await function(*args)
 
 
 async def in_thread(function: Callable[..., _T], *args: Any) -> _T:

@@ -1,12 +1,12 @@
 """Clients of either face behind one blocking set of names, so that a test is written once and runs on both.
 
-The asynchronous client runs on an asyncio loop of the fixture's own, which stands still between the calls. Tests of what only
-one face has (tasks, cancelling, threads that block) use `katipo.Client` and `katipo.AsyncClient` themselves.
+The asynchronous client runs on an asyncio loop of the fixture's own, which stands still between the calls. Tests of what
+only one face has (tasks, cancelling, threads that block) use `katipo.Client` and `katipo.AsyncClient` themselves.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import katipo
@@ -131,21 +131,21 @@ class AnyClient:
         return result
 
     @contextlib.contextmanager
-    def stream(self, method: str, url: str | katipo.URL, **options: Any) -> Iterator[Streamed]:
+    def stream(self, method: str, url: str | katipo.URL, **options: Any) -> Generator[Streamed, None, None]:
         """The client's own `stream`."""
         if isinstance(self.client, katipo.Client):
-            with self.client.stream(method, url, **options) as response:
-                yield Streamed(_no_wait, response)
+            with self.client.stream(method, url, **options) as blocking:
+                yield Streamed(_no_wait, blocking)
             return
         manager = self.client.stream(method, url, **options)
         response = self.wait(manager.__aenter__())
         try:
             yield Streamed(self.wait, response)
         except BaseException as error:
-            if not self.wait(manager.__aexit__(type(error), error, error.__traceback__)):  # type: ignore[arg-type]
+            if not self.wait(manager.__aexit__(type(error), error, error.__traceback__)):
                 raise
         else:
-            self.wait(manager.__aexit__(None, None, None))  # type: ignore[arg-type]
+            self.wait(manager.__aexit__(None, None, None))
 
     def hook(self, function: Callable[..., object]) -> Callable[..., Any]:
         """An event hook of the face's own kind: for an asynchronous client, an async function that calls `function`."""

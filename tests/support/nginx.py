@@ -142,6 +142,7 @@ http {{
   default_type application/octet-stream;
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tests:1m;
+  map $http_x_fast $slow_rate {{ default {SLOW_RATE}; yes 0; }}
   {chr(10).join(servers)}
 }}
 """
@@ -163,7 +164,7 @@ def _locations(folder: Path, upstream: int) -> str:
   location /unbuffered/ {{ {proxied} proxy_request_buffering off; proxy_buffering off; }}
   location /limited {{ client_max_body_size 1k; {proxied} }}
   location /files/ {{ alias {folder}/files/; }}
-  location /slow/ {{ alias {folder}/files/; limit_rate {SLOW_RATE}; }}
+  location /slow/ {{ alias {folder}/files/; limit_rate $slow_rate; }}
   location = /trailers {{
     alias {folder}/files/small;
     add_trailer X-Trailer-1 value-1 always;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import katipo
-from katipo import RequestOptions
+from katipo import ClientOptions, RequestOptions
 
 pool = katipo.Pool()
 url = "https://example.com/"
@@ -41,3 +43,60 @@ options: RequestOptions = {"timeout": 5}  # E
 more: RequestOptions = {"stream": True}  # E
 katipo.Pool(1, True)  # E
 katipo.Pool(max_connections=5)  # E
+
+client = katipo.Client()
+asynchronous = katipo.AsyncClient()
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    """A body that a blocking client cannot send."""
+    yield b"piece"
+
+
+katipo.Client(timout=5)  # E
+katipo.Client("https://example.com/")  # E
+katipo.Client(transport=None)  # E
+katipo.Client(http2="yes")  # E
+katipo.Client(timeout="5")  # E
+katipo.Client(limits={"max_connections": 5})  # E
+katipo.Client(event_hooks={"respond": []})  # E
+katipo.Client(cookies="a=b")  # E
+katipo.Client(pool=client)  # E
+client.get(url, timeot=5)  # E
+client.get(url, allow_redirects=True)  # E
+client.get(url, verify=False)  # E
+client.get(url, stream=True)  # E
+client.get(url, timeout_ms=5000)  # E
+client.get(url, params=5)  # E
+client.get(url, headers={"A": 1})  # E
+client.get(url, auth="user:password")  # E
+client.get(url, proxy=5)  # E
+client.get(url, max_response_bytes="1 MiB")  # E
+client.post(url, content=pieces())  # E
+client.post(url, content=5)  # E
+client.post(url, content=["text"])  # E
+client.post(url, files=b"bytes")  # E
+client.get(b"https://example.com/")  # E
+client.stream(url)  # E
+client.stream("GET", url, body=b"")  # E
+client.exchange("POST", url, content=b"bytes")  # E
+client.exchange("POST", url, follow_redirects=True)  # E
+client.build_request("GET", url)  # E
+client.aclose()  # E
+asynchronous.close()  # E
+asynchronous.get(url).json()  # E
+asynchronous.get(url, timeot=5)  # E
+katipo.get(url, base_url=url)  # E
+katipo.get(url, timeot=5)  # E
+katipo.Timeout(5, total="x")  # E
+katipo.Timeout(all=5)  # E
+katipo.Limits(100)  # E
+katipo.TLS(1.2)  # E
+katipo.BearerAuth(5)  # E
+arguments: ClientOptions = {"timeot": 5}  # E
+with client.stream("GET", url) as streamed:
+    streamed.aiter_bytes()  # E
+    streamed.read(5)  # E
+with client.exchange("POST", url) as exchange:
+    exchange.send("text")  # E
+    exchange.finish(b"last")  # E

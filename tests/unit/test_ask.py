@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from katipo import BadOptions, Client, Headers, RemoteProtocolError, Response, StreamConsumed, UnsupportedProtocol
+from katipo import (
+    BadOptions,
+    Client,
+    Headers,
+    RemoteProtocolError,
+    Response,
+    StreamConsumed,
+    Timeout,
+    UnsupportedProtocol,
+)
 from katipo._ask import Ask, method_after, redirected, without_credentials
 
 
@@ -202,3 +211,8 @@ def test_none_switches_the_clients_values_off(client: Client) -> None:
     assert off.timeout.connect is off.timeout.read is off.timeout.total is None
     assert off.follow is False
     assert off.max_bytes == -1
+
+
+def test_what_is_left_of_the_total_is_never_rounded_down(client: Client) -> None:
+    """It would fire before its time: of 250 ms some microseconds have passed already."""
+    assert ask(client, timeout=Timeout(total=0.25)).clocks()["timeout_ms"] == 250

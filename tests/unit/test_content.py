@@ -320,7 +320,9 @@ def test_a_temporary_file_and_a_memory_map(path: Path) -> None:
             assert b"".join(pulled(body)) == DATA[3:]
             assert b"".join(pulled(body)) == DATA[3:]
     with open(path, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert b"".join(pulled(build_content(content=mapped))) == DATA
+        body = build_content(content=mapped)
+        assert stream(body).length == len(DATA)
+        assert b"".join(pulled(body)) == b"".join(pulled(body)) == DATA
 
 
 def test_a_file_that_became_shorter_fails() -> None:

@@ -1,9 +1,9 @@
 """The shapes of a streamed body: pieces, text, lines. How it arrives is tested against servers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from katipo._incoming import as_lines, as_text, in_pieces
 T = TypeVar("T")
 
 
-def source(pieces: Sequence[T]) -> Callable[[], Awaitable[T | None]]:
+def source(pieces: Sequence[T]) -> Callable[[], Coroutine[Any, Any, T | None]]:
     """Hands out the pieces, then None for ever."""
     left = list(pieces)
 
@@ -24,7 +24,7 @@ def source(pieces: Sequence[T]) -> Callable[[], Awaitable[T | None]]:
     return take
 
 
-def everything(take: Callable[[], Awaitable[T | None]]) -> list[T]:
+def everything(take: Callable[[], Coroutine[Any, Any, T | None]]) -> list[T]:
     async def collect() -> list[T]:
         found: list[T] = []
         while (item := await take()) is not None:

@@ -230,7 +230,8 @@ def test_old_libcurl_gets_what_it_has() -> None:
         ({"ssl_verifypeer": False}, {"SSL_VERIFYPEER": 0}),
         ({"cacert": Path("/own/ca.pem")}, {"CAINFO": b"/own/ca.pem"}),
         ({"capath": "/own/certs"}, {"CAPATH": b"/own/certs", "CAINFO": b"/trust/bundle.pem"}),
-        ({"sslversion": "1.2"}, {"SSLVERSION": 6}),
+        ({"sslversion": "1.1"}, {"SSLVERSION": 5}),
+        ({"sslversion": "1.3"}, {"SSLVERSION": 7}),
         ({"sslcert": b"/c.pem", "sslkey": "/k.pem", "keypasswd": "pw"}, {"SSLCERT": b"/c.pem", "SSLKEY": b"/k.pem"}),
         ({"keypasswd": "pw"}, {"KEYPASSWD": b"pw"}),
         ({"sslkey_blob": bytearray(b"key")}, {"SSLKEY_BLOB": b"key"}),
@@ -255,6 +256,12 @@ def test_old_libcurl_gets_what_it_has() -> None:
 def test_option_reaches_libcurl(options: dict[str, Any], told: dict[str, Any]) -> None:
     """Each option as libcurl is told of it."""
     assert told.items() <= curl(**options).items()
+
+
+def test_what_is_libcurls_own_minimum_is_not_asked_for() -> None:
+    """libcurl shares connections between requests that asked for the same; 1.2 is its minimum from 8.16 on."""
+    assert "SSLVERSION" not in curl(library=FakeLibrary(version=0x081000), sslversion="1.2")
+    assert curl(library=FakeLibrary(version=0x080F00), sslversion="1.2")["SSLVERSION"] == 6
 
 
 def test_http_version_none_without_http2_is_1_1() -> None:

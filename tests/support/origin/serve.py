@@ -18,7 +18,8 @@ import hypercorn.asyncio
 import hypercorn.config
 
 from tests.support.certs import Certificate
-from tests.support.origin import routes as routes  # registered by being imported
+from tests.support.origin import documented as documented  # registered by being imported
+from tests.support.origin import routes as routes
 from tests.support.origin.app import Application
 from tests.support.origin.h1 import Http1Connection
 from tests.support.origin.h2 import Http2Connection
