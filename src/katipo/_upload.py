@@ -14,7 +14,7 @@ from ._face import Face
 from .errors import Error, LocalProtocolError
 from .handle import Handle, block_for_room, send_now
 from .response import Response
-from .waiting import Job
+from .waiting import Job, is_cancellation
 
 __all__ = ["Upload", "respond"]
 
@@ -22,7 +22,19 @@ __all__ = ["Upload", "respond"]
 class Upload:
     """A body that is being sent. Used by one reader at a time."""
 
-    __slots__ = ("_begun", "_body", "_face", "_handle", "_job", "_piece", "_pieces", "_stopping", "active", "error")
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_face",
+        "_handle",
+        "_job",
+        "_piece",
+        "_pieces",
+        "_stopping",
+        "_unraised",
+        "active",
+        "error",
+    )
 
     def __init__(self, face: Face, body: StreamBody) -> None:
         """Raises StreamConsumed for a one-shot iterable that has been sent before: nothing has been sent then."""
@@ -33,6 +45,7 @@ class Upload:
         self._handle: Handle
         self._job: Job | None = None
         self._begun = self._stopping = False
+        self._unraised: BaseException | None = None  # by the iterable, when there was no request to abort any more
         self.active = True
         self.error: BaseException | None = None
         """What aborted the request: the iterable's exception, or what was wrong with a piece."""
@@ -72,20 +85,25 @@ class Upload:
 
     async def _pump(self) -> None:
         try:
-            while (piece := await self._face.next(self._pieces)) is not None:
-                await self._face.send(self._handle, piece)
-            self._handle.finish_body()
+            try:
+                while (piece := await self._face.next(self._pieces)) is not None:
+                    await self._face.send(self._handle, piece)
+                self._handle.finish_body()
+            finally:
+                self.active = False
+                self._body.close()
+                if isinstance(self._pieces, AsyncIterator) and (aclose := getattr(self._pieces, "aclose", None)):
+                    await aclose()
         except BaseException as error:
-            # Cancelled by stop(), it is nobody's fault; cancelled from within, the body must not stay open for ever.
-            if not (self._stopping or self._is_outcome(error)):
-                self._abort(error)
-            if not isinstance(error, Exception):
+            cancelled = is_cancellation(error)
+            if not self._is_outcome(error):
+                if self._stopping or self._handle.done():
+                    # Nobody who reads the response will meet it.
+                    self._unraised = None if cancelled or isinstance(error, Error) else error
+                else:  # cancelled from within perhaps: the body must not stay open for ever
+                    self._abort(error)
+            if cancelled:
                 raise
-        finally:
-            self.active = False
-            self._body.close()
-            if isinstance(self._pieces, AsyncIterator) and (aclose := getattr(self._pieces, "aclose", None)):
-                await aclose()
 
     def _is_outcome(self, error: BaseException) -> bool:
         """Whether sending failed because the request has ended: its outcome says the rest."""
@@ -101,10 +119,13 @@ class Upload:
         self._body.close()
 
     async def stop(self) -> None:
-        """The response is there, or nobody wants it any more."""
+        """The response is there, or nobody wants it any more. Raises what the iterable raises when it is closed."""
         self._stopping = True
         if self._job is not None:
             await self._job.stop()
+            error, self._unraised = self._unraised, None
+            if error is not None:
+                raise error
         elif self.active and self._begun:
             self.active = False
             self._body.close()

@@ -43,6 +43,7 @@ __all__ = [
     "exit_has_begun",
     "hold_daemon",
     "in_thread",
+    "is_cancellation",
     "pool_closed",
     "pool_opened",
     "run_before_blocking",
@@ -383,7 +384,7 @@ async def until_or_timeout(register: Register, mask: int, timeout: float | None)
 class Job:
     """A coroutine that runs beside its caller, in the caller's event loop, until it ends or is stopped.
 
-    It must not raise. Obligation: stop it, and wait for that, before what it uses is gone.
+    It must not raise, but for what cancels it: in trio that would end the whole run. Obligation: stop it, and wait for that, before what it uses is gone.
     """
 
     __slots__ = ("_ended", "_scope", "_task", "_trio")
@@ -425,6 +426,16 @@ class Job:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception ends the running coroutine because it was cancelled or closed, and has to go on its way."""
+    trio = in_trio()
+    if trio is not None:
+        return isinstance(error, (trio.Cancelled, GeneratorExit))
+    from asyncio import CancelledError
+
+    return isinstance(error, (CancelledError, GeneratorExit))
 
 
 async def in_thread(function: Callable[..., _T], *args: Any) -> _T:
