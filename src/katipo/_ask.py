@@ -64,6 +64,7 @@ class Ask:
         "addressed",
         "auth",
         "body",
+        "cookie_header",
         "cookies",
         "curl_options",
         "deadline",
@@ -92,6 +93,8 @@ class Ask:
     auth: Auth | None
     cookies: Cookies | None
     """The request's own, sent once."""
+    cookie_header: str | None
+    """What was sent of them and of the client's, for a flow that sends the same request again; None: nothing yet."""
     proxy: str | None
     """"": direct; None: the client's, or the environment's."""
     follow: bool
@@ -139,7 +142,7 @@ def _target(ask: Ask, response: Response, request: Request) -> URL:
     location = response.headers.get_list("location")[0]
     try:
         # HTTP/1 header bytes that are no ASCII are UTF-8 in practice; URL percent-encodes them.
-        target = ask.url.join(location)
+        target = request.url.join(location)
     except UnsupportedProtocol:
         raise UnsupportedProtocol(
             "the server redirects to a URL that is neither http nor https", request=request, request_sent=True
@@ -165,6 +168,7 @@ def redirected(ask: Ask, response: Response) -> Ask:
     """
     request = response.request
     following = copy(ask)
+    following.cookie_header = None
     following.url = _target(ask, response, request)
     following.method = method_after(response.status_code, ask.method)
     headers = ask.headers.copy()

@@ -13,11 +13,11 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._ask import Ask, redirected
-from ._content import BytesBody, FileBody, StreamBody
+from ._content import Body, BytesBody, FileBody, StreamBody
 from ._incoming import Incoming
 from ._upload import Upload, respond
 from .cookie_store import merged_header
-from .errors import Error, StreamConsumed, StreamError, TooManyRedirects
+from .errors import BadOptions, Error, StreamConsumed, StreamError, TooManyRedirects
 from .handle import Handle, send_file
 from .headers import Headers
 from .pool import Prepared, start_request
@@ -66,14 +66,16 @@ async def _hop(session: Session, ask: Ask, history: list[Response]) -> Response:
         return await _attempt(session, ask, ask.request(), history)
     flow = ask.auth.auth_flow(ask.request())
     try:
-        request = next(flow)
+        request = _first_of(flow)
+        body_sent = False
         while True:
+            body_sent = body_sent or request.is_streamed
             response = await _attempt(session, ask, request, history)
             try:
                 following = await _continued(flow, ask, response)
                 if following is None:
                     return response
-                if ask.body is not None and not ask.body.can_replay:
+                if body_sent and following.is_streamed and ask.body is not None and not ask.body.can_replay:
                     raise StreamConsumed(
                         f"the server answered {response.status_code}: the body is to be sent again, and came from an "
                         "iterable that can be read once"
@@ -94,9 +96,23 @@ async def _continued(flow: Generator[Request, Response, None], ask: Ask, respons
     if ask.auth.requires_response_body:
         await read_whole(response)
     try:
-        return flow.send(response)
+        return _checked(flow.send(response))
     except StopIteration:
         return None
+
+
+def _first_of(flow: Generator[Request, Response, None]) -> Request:
+    """What an auth flow wants sent first."""
+    try:
+        return _checked(next(flow))
+    except StopIteration:
+        raise BadOptions("auth: the flow ended without a request to send") from None
+
+
+def _checked(request: object) -> Request:
+    if isinstance(request, Request):
+        return request
+    raise BadOptions(f"auth: the flow must yield a Request, not {type(request).__name__}")
 
 
 async def _attempt(session: Session, ask: Ask, request: Request, history: list[Response]) -> Response:
@@ -105,7 +121,7 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
     _add_cookies(session, ask, request)
     for hook in session.hooks("request"):
         await face.call(hook, request)
-    body = ask.body
+    body = _body_of(ask, request)
     streams = ask.stream or ask.informational
     upload = Upload(face, body) if isinstance(body, StreamBody) else None
     handle = _start(session, ask, request, stream=streams)
@@ -126,11 +142,27 @@ async def _attempt(session: Session, ask: Ask, request: Request, history: list[R
     return response
 
 
+def _body_of(ask: Ask, request: Request) -> Body | None:
+    """The body of what is sent: the call's, or its own where an auth flow made another request."""
+    if request.is_streamed:
+        return ask.body
+    content = request.content
+    if isinstance(ask.body, BytesBody) and content is ask.body.data:
+        return ask.body
+    return None if content is None else BytesBody(content)
+
+
 def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
-    if "cookie" in ask.headers or b"cookie" in ask.unsent:  # the caller's own header is all that is sent
+    given = request.headers.get("cookie")
+    # A header of the caller's own, or of an auth flow's, is all that is sent.
+    if "cookie" in ask.headers or b"cookie" in ask.unsent or (given is not None and given != ask.cookie_header):
         return
-    stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=ask.addressed)
-    value = merged_header(stored, ask.cookies, url=request.url, addressed=ask.addressed)
+    own, addressed = ask.cookies, ask.addressed
+    if request.url is not ask.url and request.url.origin != ask.url.origin:
+        own, addressed = None, False  # a flow asks elsewhere, for a token perhaps: those are meant for the call's origin
+    stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=addressed)
+    value = merged_header(stored, own, url=request.url, addressed=addressed)
+    ask.cookie_header = value
     if value:
         request.headers["Cookie"] = value
     else:
@@ -141,12 +173,12 @@ def _start(session: Session, ask: Ask, request: Request, *, stream: bool, duplex
     """Hand the request over to the pool, with its body if that is whole or a file."""
     auth: Mapping[str, object] = {} if ask.auth is None else ask.auth.pool_options(request.url)
     settings = session.settings(
-        session.proxy_for(ask),
+        session.proxy_for(ask, request.url),
         keeps_credentials=ask.keeps_credentials,
         auth=auth,
         curl_options=ask.curl_options,
     ).with_limits(ask.clocks(), -1 if stream and ask.decode else ask.max_bytes)
-    body = ask.body
+    body = None if duplex else _body_of(ask, request)
     opened = body.open() if isinstance(body, FileBody) else None
     try:
         headers = request.headers
@@ -233,7 +265,7 @@ class Duplex:
         if ask.auth is not None:
             # Its first request only: what has gone up cannot be sent again.
             self._flow = ask.auth.auth_flow(request)
-            request = next(self._flow)
+            request = _first_of(self._flow)
         _add_cookies(session, ask, request)
         for hook in session.hooks("request"):
             await session.face.call(hook, request)

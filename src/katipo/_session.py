@@ -333,6 +333,7 @@ class Session:
                 ask.headers["Content-Type"] = body.content_type
         own = get("cookies")
         ask.cookies = None if own is None else Cookies(own)
+        ask.cookie_header = None
         ask.proxy = get("proxy")
         if ask.proxy is not None and not isinstance(ask.proxy, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadOptions(f"proxy: must be str or None, not {type(ask.proxy).__name__}")
@@ -375,13 +376,13 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ compiling
 
-    def proxy_for(self, ask: Ask) -> str:
-        """The proxy of a hop; "": direct."""
+    def proxy_for(self, ask: Ask, url: URL) -> str:
+        """The proxy for a hop's request to `url`; "": direct."""
         if ask.proxy is not None:
             return ask.proxy
         if self._proxy is not None:
             return self._proxy
-        return self._proxies.proxy_for(ask.url) if self._proxies else ""
+        return self._proxies.proxy_for(url) if self._proxies else ""
 
     def settings(
         self, proxy: str, *, keeps_credentials: bool, auth: Mapping[str, object], curl_options: Mapping[str, Any] | None

@@ -307,10 +307,10 @@ def _names(
     """A str that is split, or a sequence of str, each of the form."""
     if isinstance(value, str):
         items: list[object] = [item.strip() for item in value.split(separator)] if value else []
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (list, tuple)):
         items = list(cast("Sequence[object]", value))
     else:
-        problems.add(f"{option}: must be a str or a sequence of str, not {kind_of(cast(object, value))}")
+        problems.add(f"{option}: must be a str or a sequence of str, not {kind_of(value)}")
         return ()
     found: list[str] = []
     for i, item in enumerate(items, 1):

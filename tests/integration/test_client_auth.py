@@ -149,6 +149,68 @@ def test_a_flow_of_ones_own_may_send_again(talk: Talk, origin: Origin) -> None:
     assert [each.status_code for each in answer.history] == [401]
 
 
+def test_a_flow_may_ask_for_a_token_first(talk: Talk, origin: Origin) -> None:
+    """A request that the flow makes has its own body, and none of the call's; the call's goes up once, after it."""
+
+    class Token(katipo.Auth):
+        requires_response_body = True
+
+        def auth_flow(self, request: katipo.Request) -> Any:
+            url = origin.strict_http + "/upload"
+            response = yield katipo.Request("POST", url, headers={"Content-Type": "text/x"}, content=b"grant")
+            seen = response.json()
+            assert seen["length"] == 5
+            assert "cookie" not in {name.lower() for name, _ in seen["headers"]}
+            request.headers["X-Token"] = seen["sha256"]
+            yield request
+
+    url = origin.http + "/upload"
+    bodies: tuple[Any, ...] = (BODY, [BODY], iter([BODY]), None)
+    options: dict[str, Any] = {"auth": Token(), "cookies": {"call": "own"}}
+    answers = talk(*(("PUT", url, {**options, "content": body}) for body in bodies), cookies={"any": "where"})
+    assert [each.json()["length"] for each in answers] == [len(BODY)] * 3 + [0]
+    assert all("x-token" in sent(each) and "call=own" in sent(each)["cookie"] for each in answers)
+
+
+def test_a_function_may_send_another_request(talk: Talk, origin: Origin) -> None:
+    """With its body, method and URL."""
+
+    def another(_: katipo.Request) -> katipo.Request:
+        return katipo.Request("POST", origin.strict_http + "/upload", content=b"another")
+
+    (answer,) = talk(get(origin.strict_http + "/headers", auth=another))
+    assert answer.json()["length"] == 7
+    assert answer.request.method == "POST"
+
+
+def test_a_flow_may_send_a_cookie(talk: Talk, origin: Origin) -> None:
+    """As a header of the caller's own, it is all that is sent."""
+
+    def with_session(request: katipo.Request) -> katipo.Request:
+        request.headers["Cookie"] = "session=own"
+        return request
+
+    (answer,) = talk(get(origin.strict_http + "/headers", auth=with_session), cookies={"a": "b"})
+    assert sent(answer)["cookie"] == "session=own"
+
+
+class _NoFlow(katipo.Auth):
+    def auth_flow(self, request: katipo.Request) -> Any:
+        yield from ()
+
+
+class _NoRequest(katipo.Auth):
+    def auth_flow(self, request: katipo.Request) -> Any:
+        yield None
+
+
+@pytest.mark.parametrize("auth", [_NoFlow(), _NoRequest()], ids=["nothing", "None"])
+def test_a_flow_that_yields_no_request_is_refused(talk: Talk, origin: Origin, auth: katipo.Auth) -> None:
+    """Before anything is sent."""
+    with pytest.raises(katipo.BadOptions, match=r"^auth: the flow "):
+        talk(get(origin.strict_http + "/headers", auth=auth))
+
+
 def test_the_signature_is_of_what_is_sent(talk: Talk, origin: Origin) -> None:
     """Made again from what the origin has received: path, query, headers, and the hash of the body."""
     from katipo import _sigv4
