@@ -1,8 +1,8 @@
 """What it takes to begin: importing a client, and making one. `python -m benchmarks.startup`; README.md says how to read it.
 
 Every figure comes from fresh processes that take turns. "import" is the CPU time of the first import of a client's class
-beside that of an interpreter that imports nothing; "create" is the time to make a client and close it again, the first one of
-its process left out: that one loads libraries and certificates which later ones share, where the client shares them.
+beside that of an interpreter that imports nothing; "create" is the time to make a client and close it again, the first one
+of its process left out: that one loads libraries and certificates which later ones share, where the client shares them.
 """
 
 import argparse

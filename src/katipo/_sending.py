@@ -159,7 +159,10 @@ def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
         return
     own, addressed = ask.cookies, ask.addressed
     if request.url is not ask.url and request.url.origin != ask.url.origin:
-        own, addressed = None, False  # a flow asks elsewhere, for a token perhaps: those are meant for the call's origin
+        own, addressed = (
+            None,
+            False,
+        )  # a flow asks elsewhere, for a token perhaps: those are meant for the call's origin
     stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=addressed)
     value = merged_header(stored, own, url=request.url, addressed=addressed)
     ask.cookie_header = value

@@ -39,12 +39,16 @@ async def test_whatever_an_async_iterable_raises_is_what_the_caller_gets(
     """And the event loop goes on: a foreign cancellation in trio, too."""
     url = origin.strict_http + "/upload"
     async with katipo.AsyncClient(trust_env=False) as client:
-        with pytest.raises(error):
-            if stream:
-                async with client.stream("POST", url, content=_raising(error)):
-                    pass
-            else:
+
+        async def send() -> None:
+            if not stream:
                 await client.post(url, content=_raising(error))
+                return
+            async with client.stream("POST", url, content=_raising(error)):
+                pass
+
+        with pytest.raises(error):
+            await send()
         assert (await client.get(origin.strict_http + "/headers")).is_success
 
 
