@@ -351,7 +351,7 @@ async def test_an_exception_of_the_clean_up_is_seen(origin: Origin, anyio_backen
 
     async with katipo.AsyncClient() as client:
         with pytest.raises(Broken) as raised:
-            await client.post(origin.strict_http + "/early-413", content=content())
+            await client.post(origin.strict_http + "/early-413?read=1000", content=content())
         assert raised.value is error
         assert (await client.get(origin.strict_http + "/count")).status_code == 200
 
@@ -369,7 +369,7 @@ def test_an_exception_of_the_clean_up_is_seen_by_a_thread(origin: Origin) -> Non
 
     with katipo.Client() as client:
         with pytest.raises(Broken) as raised:
-            client.post(origin.strict_http + "/early-413", content=content())
+            client.post(origin.strict_http + "/early-413?read=1000", content=content())
         assert raised.value is error
         assert in_flight(client) == 0
 
