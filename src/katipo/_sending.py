@@ -157,12 +157,9 @@ def _add_cookies(session: Session, ask: Ask, request: Request) -> None:
     # A header of the caller's own, or of an auth flow's, is all that is sent.
     if "cookie" in ask.headers or b"cookie" in ask.unsent or (given is not None and given != ask.cookie_header):
         return
-    own, addressed = ask.cookies, ask.addressed
-    if request.url is not ask.url and request.url.origin != ask.url.origin:
-        own, addressed = (
-            None,
-            False,
-        )  # a flow asks elsewhere, for a token perhaps: those are meant for the call's origin
+    # A flow may ask elsewhere, for a token perhaps: what the caller set is meant for the call's origin.
+    at_home = request.url is ask.url or request.url.origin == ask.url.origin
+    own, addressed = ask.cookies if at_home else None, ask.addressed and at_home
     stored = None if session.cookies.empty else session.cookies.header_for(request.url, addressed=addressed)
     value = merged_header(stored, own, url=request.url, addressed=addressed)
     ask.cookie_header = value
