@@ -46,7 +46,7 @@ def coded(coding: str, body: bytes) -> bytes:
         return gzip.compress(body)
     if coding == "deflate":
         return zlib.compress(body)
-    encoded: bytes = brotli.compress(body)
+    encoded: bytes = brotli.compress(body, quality=5)
     return encoded
 
 
@@ -369,14 +369,15 @@ def test_a_reader_that_takes_nothing_holds_the_server_back(
 
 def test_streams_beside_each_other(clients: ClientMaker, endpoint: Endpoint) -> None:
     """One that is not read does not keep others from coming, on one connection or several."""
+    count = 8 if endpoint.version != "3" else 3
     client = clients(**endpoint.client_options)
     with (
-        client.stream("GET", endpoint("/big", size=8 << 20)) as first,
-        client.stream("GET", endpoint("/big", size=8 << 20)) as second,
+        client.stream("GET", endpoint("/big", size=count << 20)) as first,
+        client.stream("GET", endpoint("/big", size=count << 20)) as second,
     ):
         assert client.get(endpoint("/count")).status_code == 200
         pieces = [first.pieces("bytes", 1 << 20), second.pieces("bytes", 1 << 20)]
-        for index in range(8):
+        for index in range(count):
             for each in pieces:
                 assert next(each) == pattern(index << 20, 1 << 20)
     idle(client)
