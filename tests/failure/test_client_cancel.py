@@ -199,7 +199,9 @@ def test_a_loop_that_ends_in_the_middle_harms_no_other(hostile: Hostile, origin:
 
     async def leave() -> None:
         task = asyncio.ensure_future(client.get(server.url))
-        await asyncio.to_thread(server.peer)
+        await asyncio.to_thread(
+            lambda: server.peer().wait_received(b"\r\n\r\n")
+        )  # or it sends nothing that the script reads
         assert not task.done()
 
     asyncio.run(leave())
