@@ -6,7 +6,9 @@ what they recorded, and what the client made of their answers.
 
 import base64
 import contextlib
+import select
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tests.support.certs import Certificate
 from tests.support.processes import ServerProcess, free_ports, listening_socket, require_program
 from tests.support.waiting import wait_until
 
@@ -41,10 +44,15 @@ class Proxy:
 
     scheme = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: Certificate | None = None) -> None:
+        self._tls: ssl.SSLContext | None = None
+        if tls is not None:
+            self.scheme += "s"
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(tls.cert, tls.key)
         self._sock = listening_socket()
         self.port: int = self._sock.getsockname()[1]
-        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
+        self.url = f"{self.scheme}://{'127.0.0.1' if tls is None else 'localhost'}:{self.port}"
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._requests: list[ProxyRequest] = []
@@ -120,6 +128,10 @@ class Proxy:
     def _copy_both(self, client: socket.socket, upstream: socket.socket) -> None:
         client.settimeout(None)
         upstream.settimeout(None)
+        if isinstance(client, ssl.SSLSocket):  # not for two threads at once
+            _copy_by_turns(client, upstream)
+            self._release(upstream)
+            return
         back = threading.Thread(target=_copy, args=(upstream, client), daemon=True)
         back.start()
         _copy(client, upstream)
@@ -158,6 +170,8 @@ class Proxy:
         with contextlib.suppress(OSError, ValueError):
             client.settimeout(TIMEOUT)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
             self._hold(client)
             self.handle(client)
         self._release(client)
@@ -167,18 +181,25 @@ class HTTPProxy(Proxy):
     """CONNECT, and plain requests with an absolute target (one to a connection).
 
     `auth`: (user, password) wanted as Basic; without it in a request, 407. `refuse`: answer this status to everything
-    instead. `hang`: never answer.
+    instead. `hang`: never answer. `tls`: it is an HTTPS proxy, with this certificate.
     """
 
     scheme = "http"
 
-    def __init__(self, *, auth: tuple[str, str] | None = None, refuse: int | None = None, hang: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        auth: tuple[str, str] | None = None,
+        refuse: int | None = None,
+        hang: bool = False,
+        tls: Certificate | None = None,
+    ) -> None:
         self._wanted = None
         if auth is not None:
             self._wanted = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
         self._refuse = refuse
         self._hang = hang
-        super().__init__()
+        super().__init__(tls=tls)
 
     def handle(self, client: socket.socket) -> None:
         while True:
@@ -284,6 +305,26 @@ class SocksProxy(Proxy):
             self.tunnel(client, upstream)
 
 
+class Socks4Proxy(Proxy):
+    """SOCKS4, and 4a: CONNECT by address, or by a name that the proxy looks up. The user goes to `authorization`."""
+
+    scheme = "socks4a"
+
+    def handle(self, client: socket.socket) -> None:
+        _, _, *port_and_address = _read_exactly(client, 8)
+        port, address = int.from_bytes(port_and_address[:2], "big"), bytes(port_and_address[2:])
+        by_name = address[:3] == b"\0\0\0" and address[3] != 0
+        texts = _read_until(client, b"\0")
+        while by_name and texts.count(b"\0") < 2:
+            texts += _read_until(client, b"\0")
+        user, name, *_ = (text.decode() for text in texts.split(b"\0"))
+        host = name if by_name else socket.inet_ntoa(address)
+        upstream = self.connect(host, port)
+        self.note(ProxyRequest("SOCKS4a" if by_name else "SOCKS4", f"{host}:{port}", (), user, 90))
+        client.sendall(b"\0\x5a" + bytes(6))
+        self.tunnel(client, upstream)
+
+
 @dataclass(frozen=True)
 class Tinyproxy:
     """A running tinyproxy."""
@@ -318,6 +359,22 @@ def start_tinyproxy(folder: Path) -> Tinyproxy:
         process.stop()
         raise
     return Tinyproxy(process, f"http://127.0.0.1:{port}", log)
+
+
+def _copy_by_turns(client: ssl.SSLSocket, upstream: socket.socket) -> None:
+    """Copy both ways in one thread, until either has ended."""
+    with contextlib.suppress(OSError):
+        while True:
+            ready, _, _ = select.select([client, upstream], [], [])
+            for source, target in ((client, upstream), (upstream, client)):
+                if source not in ready:
+                    continue
+                data = source.recv(65536)
+                while source is client and client.pending():
+                    data += client.recv(65536)
+                if not data:
+                    return
+                target.sendall(data)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
