@@ -29,7 +29,7 @@ VALUES = {
 }
 """What does no I/O and knows no thread or loop; `_name` modules that only these import are counted among them."""
 
-CORE_REQUIREMENTS = {"brotli", "certifi", "idna", "publicsuffixlist", "typing_extensions"}
+CORE_REQUIREMENTS = {"brotli", "certifi", "idna", "publicsuffixlist"}
 """Third-party packages that the core may import. pycurl is looked for, and not imported."""
 
 BEYOND_VALUES = {

@@ -3,6 +3,7 @@
 from . import messages, testing
 from ._api import delete, get, head, options, patch, post, put, request, stream
 from ._arguments import AsyncClientOptions, AsyncExchangeOptions, ClientOptions, DownloadOptions, ExchangeOptions
+from ._request_options import AsyncRequestOptions, RequestOptions
 from ._version import __version__
 from .async_client import AsyncClient, AsyncExchange
 from .auth import (
@@ -73,7 +74,6 @@ from .observers import (
     add_observer,
     remove_observer,
 )
-from .options import AsyncRequestOptions, RequestOptions
 from .pool import Pool, PoolStatistics
 from .request import Request
 from .response import Response

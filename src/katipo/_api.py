@@ -6,35 +6,20 @@ No cookie outlives a call. The environment is read by each, as by a new client.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from ._arguments import CertTypes, ClientOptions
+from ._arguments import ClientOptions, OneOffOptions
 from ._compat import Unpack
 from .client import Client
-from .config import TLS, Limits
+from .config import Limits
 from .pool import Pool
 from .response import Response
 from .streaming import StreamingResponse
 from .url import URL
 
 __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request", "stream"]
-
-
-class OneOffOptions(ClientOptions, total=False):
-    """Arguments of the module-level functions: a request's, and those of the client that is made for it."""
-
-    verify: bool | str | os.PathLike[str]
-    cert: CertTypes | None
-    tls: TLS | None
-    trust_env: bool
-    http1: bool
-    http2: bool
-    http3: bool
-    max_redirects: int
-    default_encoding: str
 
 
 _OF_THE_CLIENT: Final = frozenset(OneOffOptions.__annotations__) - frozenset(ClientOptions.__annotations__)

@@ -1,24 +1,24 @@
-"""The arguments of a client's calls: their types for checkers, their names at run time."""
+"""The arguments of a client's calls: their types for checkers, their names at run time.
 
-from __future__ import annotations
+Annotations are evaluated here, as in `_request_options`.
+"""
 
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
 from ._compat import Buffer
+from ._request_options import CurlOptions, FormField, FormPairs, HeaderOptions
+from .auth import Auth
+from .config import TLS, Limits, Timeout
+from .cookie_store import Cookies
 from .errors import BadOptions
-from .options import CurlOptions, FormField, FormPairs, HeaderOptions
+from .headers import Headers
+from .request import Request
+from .url import URL, ParamTypes
 
 if TYPE_CHECKING:
-    from .auth import Auth
-    from .config import TLS, Limits, Timeout
-    from .cookie_store import Cookies
-    from .headers import Headers
     from .pool import Pool
-    from .request import Request
-    from .url import URL, ParamTypes
 
 __all__ = [
     "AsyncClientOptions",
@@ -28,11 +28,12 @@ __all__ = [
     "DownloadOptions",
     "EventHooks",
     "ExchangeOptions",
+    "OneOffOptions",
     "check_names",
 ]
 
-Content: TypeAlias = "Buffer | str | os.PathLike[str] | os.PathLike[bytes] | IO[bytes] | Iterable[Buffer]"
-AsyncContent: TypeAlias = "Content | AsyncIterable[Buffer]"
+Content: TypeAlias = Buffer | str | os.PathLike[str] | os.PathLike[bytes] | IO[bytes] | Iterable[Buffer]
+AsyncContent: TypeAlias = Content | AsyncIterable[Buffer]
 FileContent: TypeAlias = Buffer | str | IO[bytes] | os.PathLike[str] | os.PathLike[bytes]
 FileType: TypeAlias = (
     FileContent
@@ -40,15 +41,15 @@ FileType: TypeAlias = (
     | tuple[str | None, FileContent, str | None]
     | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
-Files: TypeAlias = "Mapping[str, FileType] | Sequence[tuple[str, FileType]]"
-Data: TypeAlias = "Mapping[str, FormField] | FormPairs | str | Buffer"
-CookieTypes: TypeAlias = "Cookies | Mapping[str, str] | Iterable[tuple[str, str]]"
-AuthTypes: TypeAlias = "Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]"
-TimeoutTypes: TypeAlias = "Timeout | float | tuple[float | None, float | None, float | None, float | None]"
+Files: TypeAlias = Mapping[str, FileType] | Sequence[tuple[str, FileType]]
+Data: TypeAlias = Mapping[str, FormField] | FormPairs | str | Buffer
+CookieTypes: TypeAlias = Cookies | Mapping[str, str] | Iterable[tuple[str, str]]
+AuthTypes: TypeAlias = Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]
+TimeoutTypes: TypeAlias = Timeout | float | tuple[float | None, float | None, float | None, float | None]
 Path: TypeAlias = str | os.PathLike[str]
 CertTypes: TypeAlias = Path | tuple[Path, Path] | tuple[Path, Path, str | bytes]
-Hook: TypeAlias = "Callable[..., None] | Callable[..., Awaitable[None]]"
-EventHooks: TypeAlias = "Mapping[Literal['request', 'response', 'informational'], Sequence[Hook]]"
+Hook: TypeAlias = Callable[..., None] | Callable[..., Awaitable[None]]
+EventHooks: TypeAlias = Mapping[Literal["request", "response", "informational"], Sequence[Hook]]
 
 
 class ExchangeOptions(TypedDict, total=False):
@@ -103,32 +104,48 @@ class DownloadOptions(ExchangeOptions, total=False):
     follow_redirects: bool | None
 
 
-class ClientArguments(TypedDict):
-    """All arguments of Client and AsyncClient."""
+class OneOffOptions(ClientOptions, total=False):
+    """Arguments of the module-level functions: a request's, and those of the client that is made for it."""
 
-    base_url: str | URL
-    headers: HeaderOptions | Headers | None
-    params: ParamTypes | None
-    cookies: CookieTypes | None
-    auth: AuthTypes | None
-    timeout: TimeoutTypes | None
-    limits: Limits
     verify: bool | str | os.PathLike[str]
     cert: CertTypes | None
     tls: TLS | None
-    proxy: str | None
     trust_env: bool
     http1: bool
     http2: bool
     http3: bool
-    follow_redirects: bool
     max_redirects: int
-    event_hooks: EventHooks | None
     default_encoding: str
-    max_response_bytes: int | None
-    workers: int
-    pool: Pool | None
-    curl_options: CurlOptions | None
+
+
+if TYPE_CHECKING:
+
+    class ClientArguments(TypedDict):
+        """All arguments of Client and AsyncClient."""
+
+        base_url: str | URL
+        headers: HeaderOptions | Headers | None
+        params: ParamTypes | None
+        cookies: CookieTypes | None
+        auth: AuthTypes | None
+        timeout: TimeoutTypes | None
+        limits: Limits
+        verify: bool | str | os.PathLike[str]
+        cert: CertTypes | None
+        tls: TLS | None
+        proxy: str | None
+        trust_env: bool
+        http1: bool
+        http2: bool
+        http3: bool
+        follow_redirects: bool
+        max_redirects: int
+        event_hooks: EventHooks | None
+        default_encoding: str
+        max_response_bytes: int | None
+        workers: int
+        pool: Pool | None
+        curl_options: CurlOptions | None
 
 
 EXCHANGE_NAMES: Final = frozenset(ExchangeOptions.__annotations__)
@@ -174,6 +191,8 @@ def check_names(given: Mapping[str, object], known: frozenset[str], call: str) -
     """Raise UnknownArgument for names that are not known, with the nearest that are."""
     if given.keys() <= known:
         return
+    from difflib import get_close_matches
+
     texts: list[str] = []
     for name in sorted(given.keys() - known):
         near = _MEANT.get(name) or next(iter(get_close_matches(name, known, n=1)), None)

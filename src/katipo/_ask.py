@@ -7,14 +7,12 @@ see `redirected`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
-from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ._content import Body, BytesBody
 from .auth import Auth
-from .config import Timeout
+from .config import Timeout, ceil
 from .cookie_store import Cookies
 from .errors import InvalidURL, RemoteProtocolError, StreamConsumed, TotalTimeout, UnsupportedProtocol, is_secret_name
 from .headers import Headers
@@ -166,6 +164,8 @@ def redirected(ask: Ask, response: Response) -> Ask:
     Raises RemoteProtocolError or UnsupportedProtocol for a Location that cannot be followed, StreamConsumed where the
     body is to be sent again and cannot be.
     """
+    from copy import copy
+
     request = response.request
     following = copy(ask)
     following.cookie_header = None

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from ._arguments import AuthTypes, CertTypes, CookieTypes, EventHooks, TimeoutTypes
 from ._face import Face
+from ._request_options import CurlOptions, HeaderOptions
 from ._session import DEFAULT_LIMITS, DEFAULT_TIMEOUT, Session
 from .auth import Auth
 from .config import TLS, Limits, Timeout
 from .cookie_store import Cookies
 from .headers import Headers
-from .options import CurlOptions, HeaderOptions
 from .pool import Pool
 from .url import URL, ParamTypes
 

@@ -8,13 +8,11 @@ here does I/O. No text that leaves this module contains an option's value: value
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from hashlib import blake2b
 from operator import index
 from typing import Any, Final, Protocol, TypeAlias, cast
 
+from ._pattern import pattern
 from .errors import BadOptions
 
 LONG, VALUES, OFF_T, OBJECT, STRING, SLIST, CBPTR, BLOB, FUNCTION = range(9)
@@ -240,7 +238,7 @@ _PROXY_AUTH_NEGOTIATE: Final = 4
 
 
 # The part of a caller's name that can be a name, so that no value that slipped in is shown.
-_NAME: Final = re.compile(r"[A-Za-z0-9_]{0,60}")
+_NAME: Final = pattern(r"[A-Za-z0-9_]{0,60}")
 
 
 class Assembly:
@@ -281,6 +279,8 @@ class Assembly:
         """The identity's key: b"" for the plain one, else a digest that shows nothing of what went in."""
         if not self.identity_parts:
             return b""
+        from hashlib import blake2b
+
         digest = blake2b(digest_size=16)
         for part in sorted(self.identity_parts):
             digest.update(b"%d:" % len(part))
@@ -337,6 +337,8 @@ def _add_curl_option(assembly: Assembly, name: str, value: object) -> None:
 
 def _unknown(library: Library, name: str) -> Refused:
     """A name near to one that libcurl has is a slip; another is taken for what this libcurl lacks."""
+    from difflib import get_close_matches
+
     near = [other for other in get_close_matches(name, _USUAL, n=3, cutoff=0.75) if library.option(other) is not None]
     if near:
         return Refused(f"libcurl has no option of that name; did you mean {near[0]}?")

@@ -17,11 +17,11 @@ from ._arguments import DOWNLOAD_NAMES, check_names
 from ._frozen import Frozen
 from ._part import Part, strong_validator
 from ._sending import send
-from .decoding import accept_encoding
 from .downloads import Download
 from .errors import BadOptions, HTTPStatusError, RemoteProtocolError, ResponseNotRead
 from .handle import write_to, written
 from .metrics import Metrics
+from .options import OFFER
 from .response import Response
 from .streaming import dismiss, drain, incoming_of
 from .url import URL
@@ -92,7 +92,7 @@ def wanted(
     taken = [name for name in ("Range", "If-Range") if name in ask.headers]
     if taken:
         raise BadOptions("; ".join(f"headers: {name} is the download's own" for name in taken))
-    if ask.headers.get("accept-encoding") == accept_encoding():  # nobody has said otherwise
+    if ask.headers.get("accept-encoding") == OFFER.decode():  # nobody has said otherwise
         ask.headers["Accept-Encoding"] = "identity"
     return Wanted(ask, target, resume, progress, sha256 or False)
 

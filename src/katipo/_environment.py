@@ -18,11 +18,11 @@ Names are not looked up: an address is exempt only where a URL has an address. A
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ._curl_options import Refused
+from ._pattern import pattern
 from ._proxy import checked_proxy
 from .errors import BadOptions, InvalidURL
 from .url import URL
@@ -38,8 +38,8 @@ __all__ = ["Proxies"]
 _CACHED: Final = 256
 """Origins whose proxy is remembered. Arbitrary."""
 
-_SEPARATOR: Final = re.compile(r"[\s,]+")
-_HOST_PORT: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::([0-9]{1,10}))?")
+_SEPARATOR: Final = pattern(r"[\s,]+")
+_HOST_PORT: Final = pattern(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::([0-9]{1,10}))?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 

@@ -11,16 +11,18 @@ import io
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from ._face import Face
 from ._upload import Upload
-from .decoding import Decoder, make_decoder
 from .errors import Cancelled, DecodingError, Error, ResponseTooLarge, StreamClosed
-from .handle import Handle, MessageIterator, spoil
+from .handle import Handle, MessageIterator, decoder_for, spoil
 from .headers import Headers
 from .messages import Chunk, Done, Informational, Started
 from .request import Request
+
+if TYPE_CHECKING:
+    from .decoding import Decoder
 
 __all__ = ["Incoming", "as_lines", "as_text", "in_pieces"]
 
@@ -82,7 +84,7 @@ class Incoming:
 
     def expect(self, headers: Headers, *, decode: bool, on_done: Callable[[Done], None]) -> None:
         """The headers are known: how to read the body, and whom to tell of its end."""
-        self._decoder = make_decoder(headers) if decode else None
+        self._decoder = decoder_for(headers) if decode else None
         self._on_done = on_done
 
     async def _next(self) -> Any:

@@ -6,11 +6,9 @@ libcurl comes with the extension file of `pycurl`, found without importing the p
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
 __all__ = ["LoadedLibrary", "certificate_in", "find_libcurl", "find_trust", "trust_at_load"]
@@ -51,6 +49,9 @@ def find_libcurl() -> str:
 
 
 def _pycurl_extensions() -> Iterator[str]:
+    import importlib.util
+    from importlib.machinery import EXTENSION_SUFFIXES
+
     try:
         spec = importlib.util.find_spec("pycurl")
     except (ImportError, ValueError):  # ValueError: something else calls itself pycurl in sys.modules

@@ -7,13 +7,13 @@ the disk meanwhile. An open file is sent from where it stood when the request wa
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from ._content import Body, BytesBody, StreamBody, check_file, file_length, is_async, pieces_of_file, position_of
 from ._curl_options import Refused, kind_of
+from ._pattern import pattern
 from ._request_headers import checked_headers
 from .errors import BadOptions
 
@@ -22,8 +22,8 @@ __all__ = ["multipart"]
 _SMALL: Final = 64 * 1024
 """A body up to this, of bytes only, is made at once. Arbitrary."""
 _ESCAPES: Final = {"\r": "%0D", "\n": "%0A", '"': "%22"}
-_TO_ESCAPE: Final = re.compile(r'[\r\n"]')
-_BAD: Final = re.compile(r"\x00")
+_TO_ESCAPE: Final = pattern(r'[\r\n"]')
+_BAD: Final = pattern(r"\x00")
 
 
 class _Part(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from difflib import get_close_matches
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from ._curl_options import LONG_MAX, Refused, checked_blob, checked_bytes, checked_int, checked_path, kind_of
+from ._frozen import dataclass
 from ._proxy import checked_proxy
 from ._request_headers import checked_body, checked_headers
 from .cookies import CookieJar
@@ -103,7 +103,8 @@ def _mailbox(_value: object) -> object:
     raise Refused("must be a Mailbox")  # replaced by compile_options' check_reply_to
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Option:
     """One row of the table."""
 
     name: str
@@ -203,6 +204,8 @@ _MEANT: Final = {
 def unknown_name(name: object) -> str:
     if not isinstance(name, str):
         return "an option's name must be str"
+    from difflib import get_close_matches
+
     near = _MEANT.get(name.lower()) or next(iter(get_close_matches(name.lower(), TABLE, n=1)), None)
     shown = name[:60]
     return f"{shown}: did you mean {near}?" if near else f"{shown}: there is no such option"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from ._curl_options import Problems, Refused, checked_bytes, checked_int
 from ._option_table import INT_MAX, checked_flag
 
+if TYPE_CHECKING:
 
-class PoolOptions(TypedDict):
-    """A pool's options as the engine takes them: 0 (for max_idle_connections -1) where there is no limit."""
+    class PoolOptions(TypedDict):
+        """A pool's options as the engine takes them: 0 (for max_idle_connections -1) where there is no limit."""
 
-    workers: int
-    multiplexing: bool
-    max_total_connections: int
-    max_host_connections: int
-    max_idle_connections: int
-    max_concurrent_streams: int
-    max_in_flight: int
-    name: bytes
+        workers: int
+        multiplexing: bool
+        max_total_connections: int
+        max_host_connections: int
+        max_idle_connections: int
+        max_concurrent_streams: int
+        max_in_flight: int
+        name: bytes
 
 
 _WORKERS_MAX: Final = 1024

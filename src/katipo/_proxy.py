@@ -5,18 +5,19 @@ password.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
+from typing import Final
 
 from ._curl_options import Assembly, Refused, checked_bytes, kind_of
+from ._frozen import dataclass
+from ._pattern import pattern
 
 _SCHEMES: Final = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
-_HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?\]")
+_HOST: Final = pattern(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?\]")
 
 
-class Proxy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Proxy:
     scheme: str
     url: bytes
     """Without userinfo."""
@@ -72,6 +73,8 @@ def _check_address(address: str) -> None:
 
 
 def _decoded(text: str) -> bytes:
+    from urllib.parse import unquote_to_bytes
+
     return checked_bytes(unquote_to_bytes(text))
 
 

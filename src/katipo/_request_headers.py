@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias, cast
-from urllib.parse import urlencode
+from typing import Any, Final, TypeAlias, cast
 
 from ._curl_options import LONG_MAX, Problems, Refused, kind_of
+from ._frozen import dataclass
+from ._pattern import pattern
 from .errors import BadOptions
 from .headers import Headers
 
@@ -24,10 +25,10 @@ Header: TypeAlias = tuple[bytes, bytes, bytes | None]
 FORM_TYPE: Final = b"application/x-www-form-urlencoded"
 
 # RFC 9110 section 5.6.2.
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN: Final = pattern(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # As in headers.py: every control character but HTAB (RFC 9110 section 5.5).
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_DIGITS: Final = re.compile(rb"[0-9]{1,19}")
+_DIGITS: Final = pattern(rb"[0-9]{1,19}")
 
 _EXPECT_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods sent with "Content-Length: 0" where there is no body, as httpx does (RFC 9110 section 8.6)."""
@@ -61,12 +62,14 @@ NO_TYPE: Final = b"Content-Type:"
 PLAIN_LINES: Final = [NO_EXPECT, NO_TYPE]
 
 
-class Body(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Body:
     data: bytes
     is_form: bool
 
 
-class Framing(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Framing:
     """What headers and body come to."""
 
     lines: list[bytes]
@@ -207,6 +210,8 @@ def _form(pairs: Iterable[tuple[object, object]]) -> bytes:
         if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview)):
             many = cast("Sequence[object]", value)
         fields.extend((name, _form_text(item)) for item in many)
+    from urllib.parse import urlencode
+
     try:
         return urlencode(fields).encode("ascii")
     except UnicodeEncodeError:

@@ -7,33 +7,36 @@ has a lock of its own; nothing else needs one.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from time import monotonic
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from ._arguments import ClientArguments, EventHooks
+from ._arguments import EventHooks
 from ._ask import Ask, without_credentials
 from ._compat import Unpack
 from ._content import build_content
 from ._curl_options import Refused
-from ._environment import Proxies
 from ._face import Face
 from ._option_table import OPTIONS
+from ._pattern import pattern
 from ._request_headers import checked_headers
+from ._request_options import HeaderOptions
 from ._version import __version__
 from .auth import BasicAuth, as_auth
 from .config import Limits, Timeout, as_timeout, tls_options
 from .cookie_store import Cookies
-from .decoding import accept_encoding
 from .errors import BadOptions, PoolClosed
 from .handle import Handle
 from .headers import Headers, is_unchanged, snapshot
-from .options import HeaderOptions, Settings, compile_request, compile_settings
+from .options import OFFER, Settings, compile_request, compile_settings
 from .pool import Pool, Prepared, loaded_library, prepare_request, start_plain
 from .request import check_method
 from .response import Response, adopt_response, known_text_encoding, sets_cookies
 from .url import URL, ParamTypes
+
+if TYPE_CHECKING:
+    from ._arguments import ClientArguments
+    from ._environment import Proxies
 
 __all__ = ["DEFAULT_LIMITS", "DEFAULT_TIMEOUT", "Session"]
 
@@ -42,16 +45,25 @@ DEFAULT_LIMITS: Final = Limits()
 _HOOKS: Final = ("request", "response", "informational")
 _SETTINGS_KEPT: Final = 64
 """As many proxies and logins as a client keeps compiled settings for. Arbitrary."""
-_OFFER: Final = accept_encoding().encode()
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_ABSOLUTE: Final = pattern(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _OF_THE_POOL: Final = {option.curl: option.name for option in OPTIONS if option.curl}
 """libcurl's options that are the pool's under another name: a client takes them in `curl_options`."""
 _SENT_BY_ITSELF: Final = (b"accept", b"user-agent", b"accept-encoding")
 """Headers that libcurl, or the pool, sends where none is given."""
 
 
+def _proxies() -> Proxies | None:
+    """The environment's proxies; None: it names none."""
+    if not any(name in os.environ for name in _PROXY_VARIABLES):
+        return None
+    from ._environment import Proxies
+
+    return Proxies(os.environ)
+
+
 def _default_headers() -> Headers:
-    return Headers({"Accept": "*/*", "Accept-Encoding": accept_encoding(), "User-Agent": f"katipo/{__version__}"})
+    return Headers({"Accept": "*/*", "Accept-Encoding": OFFER.decode(), "User-Agent": f"katipo/{__version__}"})
 
 
 def _http_version(http1: bool, http2: bool, http3: bool) -> str:
@@ -192,7 +204,7 @@ class Session:
         proxy = arguments["proxy"]
         self.trust_env = trust_env
         # "" is direct: the environment has no say either.
-        self._proxies = Proxies(os.environ if trust_env and proxy is None else {})
+        self._proxies = _proxies() if trust_env and proxy is None else None
         self._proxy = proxy
         self.default_encoding = _checked_encoding(arguments["default_encoding"])
         self._max_bytes = checked_bound("max_response_bytes", arguments["max_response_bytes"])
@@ -446,7 +458,7 @@ def _lines(
     for name, value in headers.raw:
         lower = name.lower()
         names.add(lower)
-        if lower == b"accept-encoding" and value == _OFFER and (by_pool or not decode):
+        if lower == b"accept-encoding" and value == OFFER and (by_pool or not decode):
             continue  # the pool's own offer, or none: bytes are wanted as they are
         lines.append((name, value))
     lines += [(name.title(), None) for name in _SENT_BY_ITSELF if name not in names and name not in unsent]

@@ -7,9 +7,11 @@ send: nothing raises, what is malformed is None.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from ._frozen import dataclass
+from ._pattern import pattern
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
@@ -27,23 +29,24 @@ PAST: Final = 0.0
 """The expiry of a cookie that is to go."""
 
 # 5.6: control characters but the tab.
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_MAX_AGE: Final = re.compile(rb"-?[0-9]+")
+_CONTROL: Final = pattern(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_MAX_AGE: Final = pattern(rb"-?[0-9]+")
 _WSP: Final = b" \t"
 _SAME_SITE: Final = {b"strict": "Strict", b"lax": "Lax", b"none": "None"}
 
 # 5.1.1, over bytes read as ISO-8859-1
-_DATE_TOKEN: Final = re.compile(r"[^\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
-_TIME: Final = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[^0-9].*)?", re.DOTALL)
-_DAY: Final = re.compile(r"([0-9]{1,2})(?:[^0-9].*)?", re.DOTALL)
-_YEAR: Final = re.compile(r"([0-9]{2,4})(?:[^0-9].*)?", re.DOTALL)
+_DATE_TOKEN: Final = pattern(r"[^\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
+_TIME: Final = pattern(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[^0-9].*)?", re.DOTALL)
+_DAY: Final = pattern(r"([0-9]{1,2})(?:[^0-9].*)?", re.DOTALL)
+_YEAR: Final = pattern(r"([0-9]{2,4})(?:[^0-9].*)?", re.DOTALL)
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FIRST_YEAR: Final = 1601
 
-_IPV4: Final = re.compile(r"[0-9.]+")
+_IPV4: Final = pattern(r"[0-9.]+")
 
 
-class SetCookie(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetCookie:
     """A Set-Cookie field, read. What it leaves to the request's URL is None."""
 
     name: str
@@ -150,6 +153,8 @@ def parse_date(text: bytes) -> float | None:
         year += 2000
     if year < _FIRST_YEAR:
         return None
+    from datetime import datetime, timezone
+
     try:
         return datetime(year, month, day, *clock, tzinfo=timezone.utc).timestamp()
     except ValueError:

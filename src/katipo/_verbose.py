@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import waiting
+from ._pattern import pattern
 from .errors import HIDDEN, is_secret_name, redact
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ _MARKS: Final = ("*", "<", ">")
 
 # A header field as it stands alone ("Cookie: a=b") and as libcurl's HTTP/2 and HTTP/3 code shows it
 # ("[HTTP/2] [1] [cookie: a=b]").
-_FIELD: Final = re.compile(r"(^|\[)(:?[!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?=\s)(.*)$")
+_FIELD: Final = pattern(r"(^|\[)(:?[!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?=\s)(.*)$")
 _TEXT: Final = (
     # lib/cookie.c: Added cookie name="value" for domain ..., Replaced cookie ...
-    (re.compile(r'(cookie \S+?)="?.*?"?( for domain |$)', re.IGNORECASE), rf"\1={HIDDEN}\2"),
+    (pattern(r'(cookie \S+?)="?.*?"?( for domain |$)', re.IGNORECASE), rf"\1={HIDDEN}\2"),
     # lib/http.c: Server auth using Basic with user 'name', which may be the userinfo of a URL.
-    (re.compile(r"( with user )'.*'"), rf"\1'{HIDDEN}'"),
+    (pattern(r"( with user )'.*'"), rf"\1'{HIDDEN}'"),
     # lib/vauth: what follows these words may be a secret.
-    (re.compile(r"\b(Basic|Bearer|Digest|NTLM|Negotiate) [A-Za-z0-9+/=._~-]{8,}.*"), rf"\1 {HIDDEN}"),
+    (pattern(r"\b(Basic|Bearer|Digest|NTLM|Negotiate) [A-Za-z0-9+/=._~-]{8,}.*"), rf"\1 {HIDDEN}"),
 )
 
 

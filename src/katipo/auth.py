@@ -14,13 +14,13 @@ Values are immutable, compare and hash by what they hold, and pickle. Their repr
 
 from __future__ import annotations
 
-import re
 import time
-from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, cast, overload
 
 from ._compat import override
+from ._frozen import Frozen
+from ._pattern import pattern
 from .errors import HIDDEN, BadOptions
 from .request import Request
 
@@ -49,9 +49,9 @@ Text: TypeAlias = str | bytes
 Credentials: TypeAlias = tuple[str, str] | tuple[str, str, str | None]
 """AWS's access key, secret key and, for temporary ones, session token."""
 
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
-_SCOPE_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")  # what stands between slashes in a credential scope
-_ACCESS_KEY: Final = re.compile(r"[!-+\-.0-~]+")  # visible ASCII but "," and "/", which end it in the header
+_CONTROL: Final = pattern(rb"[\x00-\x1f\x7f]")
+_SCOPE_NAME: Final = pattern(r"[A-Za-z0-9._-]+")  # what stands between slashes in a credential scope
+_ACCESS_KEY: Final = pattern(r"[!-+\-.0-~]+")  # visible ASCII but "," and "/", which end it in the header
 
 
 class Auth:
@@ -72,44 +72,16 @@ class Auth:
         return {}
 
 
-class _Value(Auth):
-    """What the schemes below have in common: immutable, equal by contents, with a repr that shows no secret."""
+class _Value(Auth, Frozen):
+    """What the schemes below have in common: a repr that shows no secret."""
 
+    __slots__ = ()
     _shown: ClassVar[tuple[str, ...]] = ()
-    """The attributes whose value is no secret."""
-
-    def _keep(self, **values: object) -> None:
-        vars(self).update(values)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable")
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), *vars(self).values()))
+    """The parts whose value is no secret."""
 
     def __repr__(self) -> str:
-        shown = (f"{name.lstrip('_')}={getattr(self, name)!r}" for name in self._shown)
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._shown)
         return f"{type(self).__name__}({', '.join([*shown, HIDDEN])})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), dict(vars(self)))
-
-
-_V = TypeVar("_V", bound=_Value)
-
-
-def _restore(cls: type[_V], values: dict[str, object]) -> _V:
-    new = cls.__new__(cls)
-    new._keep(**values)  # pyright: ignore[reportPrivateUsage]
-    return new
 
 
 def _encoded(value: object, what: str) -> bytes:
@@ -134,6 +106,7 @@ class BasicAuth(_Value):
     Raises BadOptions for a colon in `username`, which would end it, and for control characters.
     """
 
+    __slots__ = ("_header", "username")
     _shown = ("username",)
     username: Text
     _header: str
@@ -142,7 +115,9 @@ class BasicAuth(_Value):
         user, secret = _encoded(username, "username"), _encoded(password, "password")
         if b":" in user:
             raise BadOptions("auth: username must not contain a colon")
-        self._keep(username=username, _header="Basic " + b64encode(user + b":" + secret).decode("ascii"))
+        from base64 import b64encode
+
+        self._set("Basic " + b64encode(user + b":" + secret).decode("ascii"), username)
 
     @override
     def auth_flow(self, request: Request) -> AuthFlow:
@@ -157,12 +132,13 @@ class BearerAuth(_Value):
     Raises BadOptions for a token that is empty or has control characters; one that is returned is checked when it is.
     """
 
+    __slots__ = ("_token",)
     _token: str | Callable[[], str]
 
     def __init__(self, token: str | Callable[[], str]) -> None:
         if not callable(token):
             _check_token(token)
-        self._keep(_token=token)
+        self._set(token)
 
     @override
     def auth_flow(self, request: Request) -> AuthFlow:
@@ -184,6 +160,7 @@ def _check_token(token: object, what: str = "token") -> None:
 class _LibcurlAuth(_Value):
     """A scheme that libcurl speaks: its name, and the user and password that the pool is told."""
 
+    __slots__ = ("_password", "username")
     _shown = ("username",)
     _scheme: ClassVar[str]
     username: Text
@@ -192,7 +169,7 @@ class _LibcurlAuth(_Value):
     def __init__(self, username: Text, password: Text) -> None:
         _encoded(username, "username")
         _encoded(password, "password")
-        self._keep(username=username, _password=password)
+        self._set(password, username)
 
     @override
     def pool_options(self, url: URL) -> Mapping[str, object]:
@@ -262,6 +239,7 @@ class AWSSigV4Auth(_Value):
     "UNSIGNED-PAYLOAD" from callers whose service allows it.
     """
 
+    __slots__ = ("_access_key", "_credentials", "_secret_key", "_session_token", "region", "service")
     _shown = ("region", "service")
     region: str
     service: str
@@ -295,14 +273,7 @@ class AWSSigV4Auth(_Value):
             raise BadOptions(f"auth: credentials must be callable, not {type(credentials).__name__}")
         elif (access_key, secret_key, session_token) != (None, None, None):
             raise BadOptions("auth: credentials excludes access_key, secret_key and session_token")
-        self._keep(
-            region=region,
-            service=service,
-            _access_key=access_key,
-            _secret_key=secret_key,
-            _session_token=session_token,
-            _credentials=credentials,
-        )
+        self._set(access_key, credentials, secret_key, session_token, region, service)
 
     def _current(self) -> tuple[str, str, str | None]:
         if self._credentials is None:
@@ -382,6 +353,7 @@ class NetRCAuth(_Value):
     Raises BadOptions for a file that cannot be read or is malformed.
     """
 
+    __slots__ = ("_entries", "file")
     _shown = ("file",)
     file: str | None
     _entries: tuple[tuple[str, BasicAuth], ...]
@@ -393,7 +365,7 @@ class NetRCAuth(_Value):
             chosen = os.environ.get("NETRC") or None if file is None else os.fspath(file)
         except TypeError:
             raise BadOptions(f"auth: file must be a path, not {type(file).__name__}") from None
-        self._keep(file=chosen, _entries=tuple(sorted(_read_netrc(chosen), key=lambda entry: entry[0])))
+        self._set(tuple(sorted(_read_netrc(chosen), key=lambda entry: entry[0])), chosen)
 
     @override
     def auth_flow(self, request: Request) -> AuthFlow:
@@ -447,10 +419,11 @@ def _read_netrc(file: str | None) -> Generator[tuple[str, BasicAuth], None, None
 class FunctionAuth(_Value):
     """A function that is given each request and returns the one to send: the same, changed, or another."""
 
+    __slots__ = ("_function",)
     _function: Callable[[Request], Request]
 
     def __init__(self, function: Callable[[Request], Request]) -> None:
-        self._keep(_function=function)
+        self._set(function)
 
     @override
     def auth_flow(self, request: Request) -> AuthFlow:

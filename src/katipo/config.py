@@ -14,7 +14,6 @@ Everything wrong raises BadOptions, which names what is wrong and shows no value
 from __future__ import annotations
 
 import enum
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from ._curl_options import Problems, Refused, checked_bytes, checked_int, checke
 from ._frozen import Frozen
 from ._library import certificate_in, find_trust, trust_at_load
 from ._option_table import INT_MAX, MS_MAX
+from ._pattern import pattern
 
 __all__ = ["TLS", "UNSET", "CertTypes", "Limits", "Timeout", "TimeoutTypes", "Unset", "as_timeout", "tls_options"]
 
@@ -129,7 +129,7 @@ def _seconds(name: str, value: object, problems: Problems) -> float | None:
         problems.add(f"{name}: must be a number of seconds or None, not {kind_of(value)}")
     elif not value > 0:  # NaN is not either
         problems.add(f"{name}: must be more than 0 seconds (None: no limit)")
-    elif value == math.inf:
+    elif value == float("inf"):
         return None
     elif value > MS_MAX // 1000:
         problems.add(f"{name}: must be at most {MS_MAX // 1000} seconds (None: no limit)")
@@ -138,11 +138,16 @@ def _seconds(name: str, value: object, problems: Problems) -> float | None:
     return None
 
 
+def ceil(value: float) -> int:
+    """math.ceil. Its module is a shared object on many systems, and would be loaded for this alone."""
+    return -int(-value // 1)
+
+
 def _milliseconds(seconds: float | None) -> int:
     if seconds is None:
         return 0
     # To the nanosecond, or 2.003 s would come out as 2004 ms: it is 2003.0000000000002 in binary.
-    return max(1, math.ceil(round(seconds * 1000, 6)))
+    return max(1, ceil(round(seconds * 1000, 6)))
 
 
 def as_timeout(value: object) -> Timeout:
@@ -207,7 +212,7 @@ class Limits(Frozen):
         if self.keepalive_expiry == 0:
             return {"FORBID_REUSE": 1}
         # Left alone it is 118 s, and 0 is no limit to some versions and less than a second to others.
-        seconds = _LONG if self.keepalive_expiry is None else math.ceil(self.keepalive_expiry)
+        seconds = _LONG if self.keepalive_expiry is None else ceil(self.keepalive_expiry)
         return {"MAXAGE_CONN": seconds}
 
 
@@ -240,9 +245,9 @@ def _expiry(value: object, problems: Problems) -> float | None:
 # ------------------------------------------------------------------------------------------------ TLS
 
 _VERSIONS: Final = ("1.0", "1.1", "1.2", "1.3")
-_CIPHER: Final = re.compile(r"[A-Za-z0-9_+!@=.-]+")
+_CIPHER: Final = pattern(r"[A-Za-z0-9_+!@=.-]+")
 """What OpenSSL's cipher lists are made of (openssl-ciphers(1)), between colons."""
-_PIN: Final = re.compile(r"sha256//[A-Za-z0-9+/]{43}=")
+_PIN: Final = pattern(r"sha256//[A-Za-z0-9+/]{43}=")
 """The form that libcurl reads (CURLOPT_PINNEDPUBLICKEY), of 32 bytes in base64."""
 
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast, overload
 
+from ._pattern import pattern
 from ._set_cookie import (
     SetCookie,
     default_path,
@@ -48,9 +48,9 @@ MAX_COOKIES: Final = 3000
 _KEPT_FOR_EVER: Final = float("inf")
 
 # What would end a cookie, or the header (5.6). A name ends at "=" as well.
-_BAD_IN_VALUE: Final = re.compile(r"[\x00-\x1f\x7f;]")
-_BAD_IN_NAME: Final = re.compile(r"[\x00-\x1f\x7f;=]|^ | $")
-_BAD_IN_DOMAIN: Final = re.compile(r"[\x00-\x20/?#@\\\[\]]")
+_BAD_IN_VALUE: Final = pattern(r"[\x00-\x1f\x7f;]")
+_BAD_IN_NAME: Final = pattern(r"[\x00-\x1f\x7f;=]|^ | $")
+_BAD_IN_DOMAIN: Final = pattern(r"[\x00-\x20/?#@\\\[\]]")
 
 _ticks = itertools.count(1)
 """The order of events: creation, storing, use. A clock that is set back would mix it up."""

@@ -16,16 +16,13 @@ some servers send. A coding that is not known leaves the whole body as it is.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from typing import Any, Final, Protocol, cast, final
-
-import brotli  # type: ignore[import-untyped]
 
 from .errors import DecodingError
 from .headers import Headers
 
-__all__ = ["Decoder", "accept_encoding", "make_decoder"]
+__all__ = ["Decoder", "make_decoder"]
 
 _SLICE: Final = 16 * 1024
 """Input is given to zlib in slices of so many bytes: it copies what it did not consume at every call. libcurl's own
@@ -88,9 +85,12 @@ class _Input:
 class _Zlib:
     """gzip and deflate."""
 
-    __slots__ = ("_ended", "_fed", "_inflate", "_input", "_members", "_more", "_name", "_start")
+    __slots__ = ("_ended", "_fed", "_inflate", "_input", "_members", "_more", "_name", "_start", "_zlib")
 
     def __init__(self, *, gzip: bool) -> None:
+        import zlib
+
+        self._zlib = zlib
         self._name = "gzip" if gzip else "deflate"
         self._input = _Input()
         # zlib.decompressobj has no type with a public name. None before and between members.
@@ -116,7 +116,7 @@ class _Zlib:
             data = self._input.take() if self._input else b""
             try:
                 out: bytes = inflate.decompress(data, max_bytes)
-            except zlib.error as error:
+            except self._zlib.error as error:
                 raise _error(f"the body is not valid {self._name}: {error}") from error
             self._more = len(out) == max_bytes
             if inflate.eof:
@@ -143,15 +143,15 @@ class _Zlib:
             return False
         self._start = b""
         self._input.give_back(start)
-        self._inflate = zlib.decompressobj(self._wbits(start))
+        self._inflate = self._zlib.decompressobj(self._wbits(start))
         return True
 
     def _wbits(self, start: bytes) -> int:
         if self._name == "gzip":
-            return 16 + zlib.MAX_WBITS
+            return 16 + self._zlib.MAX_WBITS
         # RFC 1950 2.2: method 8, and the two bytes are a multiple of 31. No encoder starts raw deflate like that.
         is_zlib = start[0] & 0x0F == 8 and int.from_bytes(start, "big") % 31 == 0
-        return zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
+        return self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS
 
     def _end_member(self, rest: bytes) -> None:
         self._inflate = None
@@ -180,9 +180,12 @@ class _BrotliDecompressor(Protocol):
 class _Brotli:
     """br (RFC 7932)."""
 
-    __slots__ = ("_brotli", "_fed", "_input", "_more", "_surplus")
+    __slots__ = ("_brotli", "_fed", "_input", "_invalid", "_more", "_surplus")
 
     def __init__(self) -> None:
+        import brotli  # type: ignore[import-untyped]
+
+        self._invalid: type[Exception] = brotli.error  # pyright: ignore[reportUnknownMemberType]
         self._brotli = cast("_BrotliDecompressor", brotli.Decompressor())  # pyright: ignore[reportUnknownMemberType]
         self._input = _Input()
         self._surplus = memoryview(b"")  # decoded beyond what was asked for, less than one of brotli's blocks
@@ -211,7 +214,7 @@ class _Brotli:
                 data = self._input.take()
             try:
                 out = self._brotli.process(data, output_buffer_limit=_BROTLI_OUTPUT)
-            except brotli.error as error:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            except self._invalid as error:
                 raise _error("the body is not valid brotli") from error
             self._more = len(out) >= _BROTLI_OUTPUT and not self._brotli.is_finished()
             self._surplus = memoryview(out)
@@ -317,8 +320,3 @@ def make_decoder(headers: Headers) -> Decoder | None:
             return None
         stages.append(stage)
     return Decoder(stages if len(stages) <= _MAX_CODINGS else [_TooMany()])
-
-
-def accept_encoding() -> str:
-    """The Accept-Encoding that offers what make_decoder can undo."""
-    return "gzip, deflate, br"

@@ -49,6 +49,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from ._pattern import pattern
+
 if TYPE_CHECKING:
     from .metrics import Metrics
     from .request import Request
@@ -97,13 +99,13 @@ __all__ = [
 HIDDEN: Final = "[secure]"
 """What stands in a repr or a message in place of a secret (as in httpx)."""
 
-_SECRET_NAME: Final = re.compile(
+_SECRET_NAME: Final = pattern(
     r"cookie|token|secret|passw|pwd|authoriz|signature|credential|session|jwt|api[-_.]?key"
     r"|(?:^|[-_.])(?:auth|key|sig)(?:$|[-_.])",
     re.IGNORECASE,
 )
-_USERINFO: Final = re.compile(r"//[^/?#\s]*@")
-_QUERY_VALUE: Final = re.compile(r"([?&;])([^?&;=#\s'\"]+)=([^&;#\s'\"]+)")
+_USERINFO: Final = pattern(r"//[^/?#\s]*@")
+_QUERY_VALUE: Final = pattern(r"([?&;])([^?&;=#\s'\"]+)=([^&;#\s'\"]+)")
 
 
 def is_secret_name(name: str) -> bool:

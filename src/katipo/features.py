@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ._frozen import dataclass
 from .pool import loaded_library
 
 __all__ = ["Features", "features"]
@@ -28,7 +27,7 @@ _MISSED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Features:
     """What this katipo, with this libcurl, can do."""
 

@@ -32,7 +32,6 @@ from ._engine import (
     STARTED,
 )
 from .cookies import jar_from_lines
-from .decoding import Decoder, make_decoder
 from .errors import (
     AwaitTimeout,
     DecodingError,
@@ -55,6 +54,7 @@ from .url import URL, effective_url
 
 if TYPE_CHECKING:
     from ._watch import Watch
+    from .decoding import Decoder
     from .pool import Pool
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "Transfer",
     "block_for_room",
     "block_until_files_closed",
+    "decoder_for",
     "failure",
     "observe",
     "send_file",
@@ -90,6 +91,15 @@ _UNBOUNDED: Final = 1048576
 """Decoded at a time where the window is unbounded: the default window."""
 _BAD_CONTENT_ENCODING: Final = 61
 _FILESIZE_EXCEEDED: Final = 63
+
+
+def decoder_for(headers: Headers) -> Decoder | None:
+    """decoding.make_decoder. The decoders are imported when a body has a coding."""
+    if "content-encoding" not in headers:
+        return None
+    from .decoding import make_decoder
+
+    return make_decoder(headers)
 
 
 def failure(message: _engine.Failed, request: Request) -> Error:
@@ -229,7 +239,7 @@ class Delivery:
     def _started(self, status: int, block: bytes, cookies: tuple[bytes, ...], url: bytes | None) -> Started:
         headers = Headers.from_block(block)
         if self.decode:
-            self._decoder = make_decoder(headers)
+            self._decoder = decoder_for(headers)
         return Started(
             self.ref,
             status,

@@ -11,7 +11,6 @@ to it.
 
 from __future__ import annotations
 
-from math import inf
 from time import monotonic
 
 from . import _engine, waiting
@@ -34,7 +33,7 @@ class _Overdue:
 
     def __init__(self, box: _engine.Mailbox) -> None:
         self._box = box
-        self.at = inf  # monotonic seconds; too early is harmless
+        self.at = waiting.FOREVER  # monotonic seconds; too early is harmless
 
     def expect(self, timeout_ms: int) -> None:
         if timeout_ms > 0:
@@ -45,7 +44,7 @@ class _Overdue:
 
     def fail_overdue(self) -> None:
         if self.at <= monotonic():
-            self.at = inf  # before the engine looks: another thread may submit meanwhile
+            self.at = waiting.FOREVER  # before the engine looks: another thread may submit meanwhile
             seconds = self._box.fail_overdue()
             if seconds is not None:
                 self.at = min(self.at, monotonic() + seconds + _MARGIN - 1)

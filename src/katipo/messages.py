@@ -7,9 +7,9 @@ shows a body, a cookie or a credential.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ._frozen import dataclass
 from .cookies import CookieJar
 from .errors import Error
 from .headers import Headers

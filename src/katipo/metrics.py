@@ -6,9 +6,13 @@ before.
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from ._frozen import dataclass
+
+if TYPE_CHECKING:
+    from struct import Struct
 
 __all__ = ["Metrics"]
 
@@ -17,8 +21,14 @@ METRICS_FORMAT: Final = "=13q46s2x"
 appconnect, pretransfer, starttransfer, redirect, total), bytes sent and received, connections opened, primary and
 local port, and the primary IP, NUL-padded (46 is INET6_ADDRSTRLEN)."""
 
-_STRUCT: Final = struct.Struct(METRICS_FORMAT)
 _US: Final = 1_000_000
+
+
+@lru_cache(maxsize=1)
+def _layout() -> Struct:
+    from struct import Struct
+
+    return Struct(METRICS_FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Metrics:
     @classmethod
     def unpack(cls, blob: bytes) -> Metrics:
         """From the engine's record, laid out as METRICS_FORMAT. Raises struct.error for one of another size."""
-        q, n, c, a, p, s, r, t, sent, received, opened, primary_port, local_port, ip = _STRUCT.unpack(blob)
+        q, n, c, a, p, s, r, t, sent, received, opened, primary_port, local_port, ip = _layout().unpack(blob)
         return cls(
             q / _US,
             n / _US,

@@ -12,11 +12,9 @@ replaces the default CAs; `capath` is searched beside them, as libcurl has it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, Sequence
-from copy import copy
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from ._compat import Buffer
 from ._curl_options import (
     Assembly,
     Library,
@@ -34,20 +32,21 @@ from ._option_table import (
     WINDOW,
     unknown_name,
 )
-from ._pool_options import PoolOptions, check_pool_options
+from ._pool_options import check_pool_options
 from ._proxy import add_proxy
 from ._request_headers import Body, Framing, Header, checked_headers, frame, with_lines
+from ._request_options import AsyncRequestOptions, RequestOptions
 from ._version import __version__
-from .cookies import CookieJar, cookie_lines
+from .cookies import cookie_lines
 
 if TYPE_CHECKING:
-    from .mailbox import Mailbox
+    pass
 
 __all__ = [
+    "OFFER",
     "AsyncRequestOptions",
     "Compiled",
     "Library",
-    "PoolOptions",
     "RequestOptions",
     "Settings",
     "check_pool_options",
@@ -56,79 +55,6 @@ __all__ = [
     "compile_settings",
     "with_headers",
 ]
-
-# ------------------------------------------------------------------------------------------------ what callers may pass
-
-Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-HeaderValue: TypeAlias = str | bytes | None
-HeaderOptions: TypeAlias = (
-    Mapping[str, HeaderValue] | Mapping[bytes, HeaderValue] | Iterable[tuple[str | bytes, HeaderValue]]
-)
-FormValue: TypeAlias = str | bytes | int | float | None
-FormField: TypeAlias = FormValue | Sequence[FormValue]
-# For url.Pairs's reason.
-FormPairs: TypeAlias = Sequence[tuple[str, FormField]] | Iterator[tuple[str, FormField]] | ItemsView[str, FormField]
-BodyOption: TypeAlias = Buffer | str | Mapping[str, FormField] | FormPairs
-CurlOptions: TypeAlias = Mapping[str, int | str | bytes | os.PathLike[str] | Sequence[str | bytes]]
-HttpVersion: TypeAlias = Literal["none", "1.0", "1.1", "2", "2tls", "2-prior-knowledge", "3", "3-only"]
-SslVersion: TypeAlias = Literal["default", "1.0", "1.1", "1.2", "1.3"]
-HttpAuth: TypeAlias = Literal["basic", "digest", "ntlm", "negotiate"]
-
-
-class RequestOptions(TypedDict, total=False):
-    """Options of every request. Names ending in `_ms` are milliseconds, other times seconds."""
-
-    headers: HeaderOptions | None
-    cookiejar: CookieJar | None
-    body: BodyOption | None
-    connecttimeout_ms: int
-    timeout_ms: int
-    read_timeout_ms: int
-    write_timeout_ms: int
-    pool_timeout_ms: int
-    dns_cache_timeout: int
-    followlocation: bool
-    maxredirs: int
-    ssl_verifyhost: bool
-    ssl_verifypeer: bool
-    cacert: Path | None
-    capath: Path | None
-    ca_cache_timeout: int
-    sslversion: SslVersion
-    sslcert: Path | None
-    sslkey: Path | None
-    sslkey_blob: Buffer | None
-    keypasswd: str | bytes | None
-    http_version: HttpVersion
-    http_auth: HttpAuth | None
-    username: str | bytes | None
-    password: str | bytes | None
-    userpwd: str | bytes | None
-    proxy: str | None
-    interface: str | None
-    unix_socket_path: Path | None
-    doh_url: str | None
-    tcp_fastopen: bool
-    pipewait: bool
-    verbose: bool
-    decode: bool
-    max_response_bytes: int | None
-    curl_options: CurlOptions | None
-
-
-class AsyncRequestOptions(RequestOptions, total=False):
-    """Options of the `async_` calls: the request's, and how its two bodies travel."""
-
-    stream: bool
-    stream_window: int | None
-    flow_control: Literal["auto", "manual"]
-    informational: bool
-    stream_body: bool
-    upload_window: int
-    on_abandon: Literal["abort", "finish"]
-    reply_to: Mailbox | None
-    ref: Hashable
-
 
 # ------------------------------------------------------------------------------------------------ the parts of a call
 
@@ -166,7 +92,9 @@ class Settings:
 
     def with_limits(self, clocks: Mapping[str, int], max_bytes: int) -> Settings:
         """The same for libcurl, with other clocks (options of those names, milliseconds) and bound (-1: none)."""
-        new = copy(self)
+        new = Settings.__new__(Settings)
+        for name in Settings.__slots__:
+            setattr(new, name, getattr(self, name))
         new.connect_timeout_ms = clocks["connecttimeout_ms"]
         new.timeout_ms = clocks["timeout_ms"]
         new.read_timeout_ms = clocks["read_timeout_ms"]
@@ -248,8 +176,8 @@ class Compiled:
 
 # ------------------------------------------------------------------------------------------------ compiling
 
-_OFFER: Final = b"gzip, deflate, br"
-"""What katipo decodes in streams. Buffered responses are decoded by libcurl, which may be built with less."""
+OFFER: Final = b"gzip, deflate, br"
+"""What `decoding` can undo in streams. Buffered responses are decoded by libcurl, which may be built with less."""
 
 _USER_AGENT: Final = b"katipo/" + __version__.encode()
 _TICKETS: Final = ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")
@@ -620,7 +548,7 @@ def _curl(plan: _Plan, settings: Settings, framing: Framing, stream: bool, decod
     if decode and not stream and plan.decoded:
         curl.append((plan.accept_encoding, plan.decoded))  # a caller's own header wins on the wire; this decodes
     elif decode and stream and not framing.own_accept:
-        lines = [*lines, b"Accept-Encoding: " + _OFFER]
+        lines = [*lines, b"Accept-Encoding: " + OFFER]
     curl.append((plan.httpheader, lines))
     return curl
 

@@ -10,28 +10,26 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import math
 import os
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from . import _engine, waiting
 from ._compat import Self, Unpack
 from ._engine import ACCEPTED, NOT_PLAIN, ON_IDLE, ON_STOPPED
+from ._frozen import dataclass
 from ._library import LoadedLibrary, find_libcurl
+from ._request_options import AsyncRequestOptions, RequestOptions
 from ._verbose import VerboseLog
 from .errors import BadOptions, Error, Overload, PoolClosed, TransportError, WorkerDied
 from .handle import Answer, Delivery, Handle, Transfer, observe
 from .mailbox import Mailbox, attach, detach, engine_mailbox
 from .observers import listeners
 from .options import (
-    AsyncRequestOptions,
     Compiled,
-    RequestOptions,
     check_pool_options,
     compile_options,
     with_headers,
@@ -585,7 +583,7 @@ def _checked_drain(drain: object) -> float | None:
     """Seconds, None for ever."""
     if isinstance(drain, bool) or not isinstance(drain, (int, float)) or not drain >= 0:
         raise BadOptions("drain: must be a number of seconds, 0 or more")
-    return None if math.isinf(drain) else float(drain)
+    return None if drain == waiting.FOREVER else float(drain)
 
 
 # What the clients call: requests whose options they have compiled themselves.

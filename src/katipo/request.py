@@ -6,11 +6,11 @@ somebody looks: most never do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias, cast
 
 from ._compat import Buffer
+from ._pattern import pattern
 from .errors import BadOptions
 from .headers import Headers, HeaderTypes
 from .url import URL
@@ -22,7 +22,7 @@ RequestContent: TypeAlias = "Buffer | str"
 _METHODS: Final = {
     method: method.encode("ascii") for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 9.1
+_TOKEN: Final = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 9.1
 
 
 def check_method(method: str, *, has_body: bool = False) -> bytes:

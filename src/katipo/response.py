@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import json as json_module
 import re
-from datetime import timedelta
-from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._compat import Self
+from ._pattern import pattern
 from .cookies import CookieJar, ResponseCookies, jar_from_lines, response_cookies
 from .errors import HTTPStatusError, ResponseNotRead
 from .headers import Headers, HeaderTypes
@@ -17,9 +15,12 @@ from .metrics import Metrics
 from .request import Request, RequestParts, request_from_parts
 from .url import URL, effective_url
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
 __all__ = ["Response"]
 
-_CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^\s"';]+)""", re.IGNORECASE)
+_CHARSET: Final = pattern(r""";\s*charset\s*=\s*["']?([^\s"';]+)""", re.IGNORECASE)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KINDS: Final = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
 
@@ -88,7 +89,9 @@ class Response:
         if text is not None:
             content, content_type = text, "text/plain; charset=utf-8"
         elif json is not None:
-            content = json_module.dumps(json, ensure_ascii=False, separators=(",", ":"))
+            from json import dumps
+
+            content = dumps(json, ensure_ascii=False, separators=(",", ":"))
             content_type = "application/json"
         if content_type is not None and "content-type" not in fields:
             fields["Content-Type"] = content_type
@@ -152,6 +155,8 @@ class Response:
         if len(words) > 2:
             return words[2].decode("iso-8859-1")
         try:
+            from http import HTTPStatus
+
             return HTTPStatus(self.status_code).phrase
         except ValueError:
             return ""
@@ -204,7 +209,9 @@ class Response:
 
     def json(self, **kwargs: Any) -> Any:
         """The body as JSON (UTF-8, UTF-16 or UTF-32); `kwargs` go to json.loads. Raises ValueError for what is none."""
-        return json_module.loads(self.content, **kwargs)
+        from json import loads
+
+        return loads(self.content, **kwargs)
 
     @property
     def cookies(self) -> ResponseCookies:
@@ -270,6 +277,8 @@ class Response:
     @property
     def elapsed(self) -> timedelta:
         """From submission to the end of the body, waiting included. Raises ResponseNotRead as `metrics` does."""
+        from datetime import timedelta
+
         return timedelta(seconds=self.metrics.queue_time + self.metrics.total_time)
 
     @property

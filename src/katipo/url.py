@@ -15,16 +15,13 @@ sent.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias, TypedDict, cast, final
-from urllib.parse import parse_qsl, quote, unquote, urlencode
-
-import idna
 
 from ._compat import Unpack
+from ._pattern import pattern
 from .errors import InvalidURL, UnsupportedProtocol, redact
 
 __all__ = ["URL", "ParamTypes", "encode_params", "prepare"]
@@ -39,35 +36,33 @@ _MAX_LENGTH: Final = 8_000_000
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL: Final = pattern(r"[\x00-\x1f\x7f]")
 # RFC 3986, appendix B
-_PARTS: Final = re.compile(
-    r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL
-)
-_HOST_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+_PARTS: Final = pattern(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
+_HOST_PORT: Final = pattern(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 # WHATWG forbidden domain code points; "_" is no host name character either, but is in use.
-_BAD_IN_HOST: Final = re.compile(r"[\x00-\x20\"#%/:<>?@\[\\\]^`{|}\x7f]")
-_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+_BAD_IN_HOST: Final = pattern(r"[\x00-\x20\"#%/:<>?@\[\\\]^`{|}\x7f]")
+_NUMBER: Final = pattern(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 # What is percent-encoded, by the sets of the WHATWG URL standard (as httpx); in each, a "%" that begins no escape.
 _STRAY: Final = r"%(?![0-9A-Fa-f]{2})|"
-_UNSAFE_PATH: Final = re.compile(_STRAY + r"[^\x21\x24-\x3b\x3d\x40-\x5f\x61-\x7a\x7c\x7e]")
-_UNSAFE_QUERY: Final = re.compile(_STRAY + r"[^\x21\x24-\x3b\x3d\x3f-\x5b\x5d-\x7e]")
-_UNSAFE_FRAGMENT: Final = re.compile(_STRAY + r"[^\x21\x23-\x3b\x3d\x3f-\x5f\x61-\x7e]")
-_UNSAFE_USERINFO: Final = re.compile(_STRAY + r"[^A-Za-z0-9\-._~!$%&'()*+,:]")
+_UNSAFE_PATH: Final = pattern(_STRAY + r"[^\x21\x24-\x3b\x3d\x40-\x5f\x61-\x7a\x7c\x7e]")
+_UNSAFE_QUERY: Final = pattern(_STRAY + r"[^\x21\x24-\x3b\x3d\x3f-\x5b\x5d-\x7e]")
+_UNSAFE_FRAGMENT: Final = pattern(_STRAY + r"[^\x21\x23-\x3b\x3d\x3f-\x5f\x61-\x7e]")
+_UNSAFE_USERINFO: Final = pattern(_STRAY + r"[^A-Za-z0-9\-._~!$%&'()*+,:]")
 
 # The hot path: URLs that are already what they would become, but for an empty path. Lower case, no userinfo, a plain
 # port, a host that no notation of IPv4 can be confused with (its last label starts with a letter), or an ordinary IPv4
 # address. Escapes and dot segments are looked for apart. Each part ends where the next begins: nothing to backtrack
 # into.
 _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_COMMON: Final = re.compile(
+_COMMON: Final = pattern(
     rf"((https?)://(?:(?:[a-z0-9_-]+\.)*[a-z][a-z0-9_-]*|{_OCTET}(?:\.{_OCTET}){{3}})"
     r"(:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?)"
     r"((?:/[!$-;=@-\[\]^_a-z|~]*)?(?:\?[!$-;=?-\[\]-~]*)?)"
     r"(?:#[!#-;=?-\[\]^_a-z{|}~]*)?"
 )
-_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_STRAY_PERCENT: Final = pattern(r"%(?![0-9A-Fa-f]{2})")
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -111,13 +106,16 @@ def _ipv4(host: str) -> str | None:
     *high, low = numbers
     if any(number > 255 for number in high) or low >= 256 ** (4 - len(high)):
         raise InvalidURL("invalid IPv4 address in URL")
-    return str(ipaddress.IPv4Address(low + sum(number << (24 - 8 * i) for i, number in enumerate(high))))
+    address = low + sum(number << (24 - 8 * i) for i, number in enumerate(high))
+    return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
 
 
 def _ipv6(literal: str) -> str:
+    from ipaddress import IPv6Address
+
     address, percent, zone = literal.partition("%")
     try:
-        parsed = ipaddress.IPv6Address(address)
+        parsed = IPv6Address(address)
     except ValueError:
         raise InvalidURL("invalid IPv6 address in URL") from None
     # Python writes mapped addresses in one way up to 3.12 and in another from 3.13 on.
@@ -137,10 +135,12 @@ def _normalize_host(host: str) -> str:
         return _ipv6(host[1:-1])
     if "%" in host:
         try:
-            host = unquote(host, errors="strict")
+            host = _unquote(host, errors="strict")
         except UnicodeDecodeError:
             raise InvalidURL("invalid host in URL") from None
     if not host.isascii():
+        import idna
+
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
         except idna.IDNAError:
@@ -160,6 +160,8 @@ def encode_params(params: ParamTypes) -> str:
     for key, value in items:
         values = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
         pairs.extend((key, _param(item)) for item in values)
+    from urllib.parse import urlencode
+
     return urlencode(pairs)
 
 
@@ -268,17 +270,19 @@ class URL:
     @property
     def username(self) -> str:
         """The user, decoded; "" without."""
-        return unquote(self._userinfo.partition(":")[0])
+        return _unquote(self._userinfo.partition(":")[0])
 
     @property
     def password(self) -> str:
         """The password, decoded; "" without."""
-        return unquote(self._userinfo.partition(":")[2])
+        return _unquote(self._userinfo.partition(":")[2])
 
     @property
     def host(self) -> str:
         """The host for people: international names in Unicode, IPv6 addresses without brackets."""
         if "xn--" in self._host:
+            import idna
+
             try:
                 return idna.decode(self._host)
             except idna.IDNAError:
@@ -303,7 +307,7 @@ class URL:
     @property
     def path(self) -> str:
         """The path, decoded."""
-        return unquote(self._path)
+        return _unquote(self._path)
 
     @property
     def query(self) -> bytes:
@@ -313,6 +317,8 @@ class URL:
     @property
     def params(self) -> list[tuple[str, str]]:
         """The query's parameters, decoded."""
+        from urllib.parse import parse_qsl
+
         return parse_qsl(self._query or "", keep_blank_values=True)
 
     @property
@@ -323,7 +329,7 @@ class URL:
     @property
     def fragment(self) -> str:
         """The fragment, decoded; "" without. Never sent."""
-        return unquote(self._fragment or "")
+        return _unquote(self._fragment or "")
 
     @property
     def origin(self) -> str:
@@ -414,9 +420,19 @@ def _ascii(part: str | bytes) -> str:
     return part.decode("ascii") if isinstance(part, bytes) else part
 
 
-def _quote(part: str) -> str:
+def _unquote(part: str, errors: str = "replace") -> str:
+    if "%" not in part:
+        return part
+    from urllib.parse import unquote
+
+    return unquote(part, errors=errors)
+
+
+def _quote(part: str, safe: str = "/!$&'()*+,;=:@~") -> str:
     """A part that was given decoded: its "%" means itself."""
-    return quote(part, safe="/!$&'()*+,;=:@~")
+    from urllib.parse import quote
+
+    return quote(part, safe=safe)
 
 
 def _new_userinfo(url: URL, parts: URLParts) -> str:
@@ -426,8 +442,8 @@ def _new_userinfo(url: URL, parts: URLParts) -> str:
         return url.userinfo.decode("ascii")
     username = parts.get("username", url.username) or ""
     password = parts.get("password", url.password) or ""
-    text = quote(username, safe="")
-    return f"{text}:{quote(password, safe='')}" if password else text
+    text = _quote(username, safe="")
+    return f"{text}:{_quote(password, safe='')}" if password else text
 
 
 def _check_scheme(scheme: str | None, authority: str | None) -> str:

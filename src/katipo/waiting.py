@@ -23,7 +23,6 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -400,6 +399,8 @@ class Job:
             return
         self._scope: Any = trio.CancelScope()
         self._ended: Any = trio.Event()
+        from contextvars import copy_context
+
         # Not a nursery's: the caller's `async with` block may end in another order, and must raise what it raises.
         trio.lowlevel.spawn_system_task(self._in_trio, coroutine, context=copy_context())
 

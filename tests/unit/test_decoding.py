@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from katipo.decoding import Decoder, accept_encoding, make_decoder
+from katipo.decoding import Decoder, make_decoder
 from katipo.errors import DecodingError
 from katipo.headers import Headers
+from katipo.options import OFFER
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -245,5 +246,5 @@ def test_more_codings_than_five_are_an_error_once_there_is_a_body() -> None:
 
 def test_what_is_offered_is_what_can_be_decoded() -> None:
     """Each coding of the offer has a decoder."""
-    assert accept_encoding() == "gzip, deflate, br"
-    assert all(decoder_for(coding) for coding in accept_encoding().split(", "))
+    assert OFFER == b"gzip, deflate, br"
+    assert all(decoder_for(coding) for coding in OFFER.decode().split(", "))

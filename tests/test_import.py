@@ -1,0 +1,73 @@
+"""What `import katipo` costs: everything that few programs need is imported when it is."""
+
+from tests.support.procs import run_python
+
+NOT_AT_IMPORT = {
+    # Of the standard library; dataclasses imports inspect, hashlib loads OpenSSL.
+    "asyncio",
+    "base64",
+    "dataclasses",
+    "datetime",
+    "difflib",
+    "email",
+    "hashlib",
+    "http",
+    "inspect",
+    "ipaddress",
+    "json",
+    "logging",
+    "mimetypes",
+    "netrc",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "urllib.parse",
+    # Of others.
+    "brotli",
+    "certifi",
+    "idna",
+    "publicsuffixlist",
+    "pycurl",
+    "trio",
+    "typing_extensions",
+    # Ours.
+    "katipo._download",
+    "katipo._environment",
+    "katipo._fake_pool",
+    "katipo._multipart",
+    "katipo._sigv4",
+    "katipo.cli",
+    "katipo.decoding",
+}
+
+
+def test_importing_imports_no_more_than_every_program_needs() -> None:
+    """Modules that the interpreter, or a .pth file, has brought along do not count."""
+    ended = run_python(
+        "import sys, threading, typing, weakref\n"
+        "before = set(sys.modules)\n"
+        "import katipo\n"
+        "print(*sorted(set(sys.modules) - before))\n"
+    )
+    assert ended.status == 0, ended.stderr
+    loaded = set(ended.stdout.split())
+    assert "katipo.client" in loaded
+    assert not loaded & NOT_AT_IMPORT
+
+
+def test_a_request_without_a_body_needs_few_of_them() -> None:
+    """Making a client, and a request of it, imports none of what codings, forms, cookies and proxies need."""
+    ended = run_python(
+        "import sys, threading, typing, weakref\n"
+        "import katipo\n"
+        "from katipo.testing import FakePool\n"
+        "import http  # the phrase of a status that the fake makes\n"
+        "before = set(sys.modules)\n"
+        "with katipo.Client(pool=FakePool(lambda request: katipo.Response(200))) as client:\n"
+        "    assert client.get('http://127.0.0.1/').status_code == 200\n"
+        "print(*sorted(set(sys.modules) - before))\n"
+    )
+    assert ended.status == 0, ended.stderr
+    loaded = set(ended.stdout.split())
+    assert not loaded & NOT_AT_IMPORT
