@@ -373,9 +373,8 @@ class Session:
         base = self.base_url
         if base is None or isinstance(url, URL) or _ABSOLUTE.match(url):
             full = URL(url)
-        elif url.startswith("//"):
-            full = base.join(url)
         else:
+            # "//host/path" too stays below: what a program makes of "/" and somebody's text must not choose the host.
             full = URL(str(base) + url.lstrip("/"))
         if self.params:
             if params is None or isinstance(params, str):
