@@ -45,7 +45,13 @@ Files: TypeAlias = Mapping[str, FileType] | Sequence[tuple[str, FileType]]
 Data: TypeAlias = Mapping[str, FormField] | FormPairs | str | Buffer
 CookieTypes: TypeAlias = Cookies | Mapping[str, str] | Iterable[tuple[str, str]]
 AuthTypes: TypeAlias = Auth | tuple[str | bytes, str | bytes] | Callable[[Request], Request]
-TimeoutTypes: TypeAlias = Timeout | float | tuple[float | None, float | None, float | None, float | None]
+TimeoutTypes: TypeAlias = (
+    Timeout
+    | float
+    | tuple[float | None, float | None]
+    | tuple[float | None, float | None, float | None]
+    | tuple[float | None, float | None, float | None, float | None]
+)
 Path: TypeAlias = str | os.PathLike[str]
 CertTypes: TypeAlias = Path | tuple[Path, Path] | tuple[Path, Path, str | bytes]
 Hook: TypeAlias = Callable[..., None] | Callable[..., Awaitable[None]]

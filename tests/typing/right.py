@@ -142,6 +142,8 @@ client.post(
 )
 client.post(url, json={"any": ["thing"]})
 client.get(url, headers=[("A", "b"), ("C", None)], cookies=[("a", "b")], auth=None, timeout=None, proxy="")
+client.get(url, timeout=(1, 5))
+client.get(url, timeout=(1.0, None, 5.0))
 client.get(url, timeout=0.5, follow_redirects=True, max_response_bytes=1 << 20, decode=False)
 
 with client.stream("GET", url) as streamed:
