@@ -76,7 +76,8 @@ class Incoming:
         while True:
             message = await self._next()
             if isinstance(message, Informational):
-                if on_informational is not None:
+                # What waits of a request that has failed, by a timeout perhaps, holds its error back no longer.
+                if on_informational is not None and not self._messages.has_failed():
                     await on_informational(message.status_code, message.headers)
                 continue
             assert isinstance(message, Started)

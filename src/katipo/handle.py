@@ -78,6 +78,8 @@ __all__ = [
 
 _OUTCOMES: Final = {number: name for name, number in _engine.OUTCOMES.items()}
 _CLOCKS: Final = {number: name for name, number in _engine.CLOCKS.items()}
+_PENDING: Final = _engine.OUTCOMES["pending"]
+_OK: Final = _engine.OUTCOMES["ok"]
 _CANCELLED: Final = _engine.OUTCOMES["cancelled"]
 _CURL: Final = _engine.OUTCOMES["curl"]
 _TOO_LARGE: Final = _engine.OUTCOMES["too_large"]
@@ -690,6 +692,10 @@ class MessageIterator:
         while (message := self._take()) is None:
             await waiting.until(transfer.register, ON_NEWS, transfer)
         return self._checked(message)
+
+    def has_failed(self) -> bool:
+        """Whether the request has ended, and not well: its error comes after what is still to be taken."""
+        return self._transfer.outcome() not in (_PENDING, _OK)
 
     def poll(self) -> Informational | Started | Chunk | Done | None:
         """The next message if it is there; None: not yet. Not to be asked after the last one."""

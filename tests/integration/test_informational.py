@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 import katipo
 from katipo.messages import Chunk, Done, Informational, Message, Started
-from tests.support.hostile import Peer, read_request, reset, response, send
+from tests.support.hostile import Peer, read_request, reset, response, send, wait_closed
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import Hostile
+    from tests.support.clients import ClientMaker
     from tests.support.endpoints import Endpoint
     from tests.support.origin import Origin
 
@@ -151,3 +153,31 @@ def test_they_are_no_part_of_a_buffered_request(pool: katipo.Pool, origin: Origi
     """The option takes a stream."""
     with pytest.raises(katipo.BadOptions, match="informational requires stream"):
         pool.async_get(f"{origin.strict_http}/interim", informational=True)
+
+
+def test_hooks_do_not_hold_an_error_back(clients: ClientMaker, hostile: Hostile) -> None:
+    """1xx responses that wait for a slow hook are not shown when the request has failed meanwhile."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * 50
+    server = hostile([read_request(), send(hints), wait_closed()])
+    shown, closed = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def hook(_: katipo.Request, status: int, __: katipo.Headers) -> None:
+        calls.append(status)
+        shown.set()
+        closed.wait(10)
+
+    client = clients()
+    client.client.event_hooks["informational"].append(client.hook(hook))
+
+    def close() -> None:
+        shown.wait(10)
+        client.client._session.pool.close()
+        closed.set()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(katipo.PoolClosed):
+        client.get(server.url)
+    closing.join()
+    assert calls == [103]
