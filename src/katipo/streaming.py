@@ -30,7 +30,7 @@ class _Streamed(Response):
     `content`, `text`, `json()`, `metrics`, `trailers` and `elapsed` raise ResponseNotRead until it has been read.
     """
 
-    _incoming: Incoming
+    _incoming: Incoming | None
     _consumed: bool = False
     _closed: bool = False
 
@@ -42,28 +42,33 @@ class _Streamed(Response):
     @property
     def is_closed(self) -> bool:
         """Whether the body has ended, or the response was closed before."""
-        return self._closed or self._incoming.ended
+        return self._closed or self._incoming is None or self._incoming.ended
+
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For pickles and copies: what is known by now. The rest of the body stays with the original."""
+        state = {name: value for name, value in vars(self).items() if name != "_incoming"}
+        state.update(_incoming=None, _closed=True)
+        return state, {name: getattr(self, name) for name in Response.__slots__ if name != "__dict__"}
 
     def _ended(self, done: Done) -> None:
         self._trailers = done.trailers
         self._metrics = done.metrics
 
-    def _claim(self) -> None:
+    def _claim(self) -> Incoming:
         if self._consumed:
             raise StreamConsumed("the body has been read, or begun to be read, already")
-        if self._closed:
+        if self._closed or self._incoming is None:
             raise StreamClosed("the response was closed before its body was read")
         self._consumed = True
+        return self._incoming
 
     def _bytes(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
         if self._content is not None:  # read before, by an event hook: it can be read again
             return in_pieces(_once(self._content), chunk_size)
-        self._claim()
-        return in_pieces(self._incoming.decoded, chunk_size)
+        return in_pieces(self._claim().decoded, chunk_size)
 
     def _raw(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
-        self._claim()
-        return in_pieces(self._incoming.raw, chunk_size)
+        return in_pieces(self._claim().raw, chunk_size)
 
     def _texts(self, chunk_size: int | None) -> Callable[[], Coroutine[Any, Any, str | None]]:
         return as_text(self._bytes(chunk_size), self.encoding)
@@ -73,9 +78,9 @@ class _Streamed(Response):
 
     async def _read(self) -> bytes:
         if self._content is None:
-            self._claim()
+            incoming = self._claim()
             pieces: list[bytes] = []
-            while (piece := await self._incoming.decoded()) is not None:
+            while (piece := await incoming.decoded()) is not None:
                 pieces.append(piece)
             self._content = b"".join(pieces)
         return self._content
@@ -84,10 +89,10 @@ class _Streamed(Response):
         """Read a body of which little is to be sent; False: what that stands for is not small, and was not decoded."""
         if self._consumed:  # a hook has begun to read it
             return False
-        self._consumed = True
+        incoming = self._claim()
         pieces: list[bytes] = []
         size = 0
-        while (piece := await self._incoming.decoded()) is not None:
+        while (piece := await incoming.decoded()) is not None:
             pieces.append(piece)
             size += len(piece)
             if size > _LITTLE:
@@ -97,7 +102,8 @@ class _Streamed(Response):
 
     async def _close(self) -> None:
         self._closed = True
-        await self._incoming.close()
+        if self._incoming is not None:
+            await self._incoming.close()
 
 
 def _once(content: bytes) -> Callable[[], Coroutine[Any, Any, bytes | None]]:
@@ -238,7 +244,9 @@ def incoming_of(response: Response, *, claim: bool = False) -> Incoming:
     assert isinstance(response, _Streamed)
     if claim:
         response._claim()  # pyright: ignore[reportPrivateUsage]
-    return response._incoming  # pyright: ignore[reportPrivateUsage]
+    incoming = response._incoming  # pyright: ignore[reportPrivateUsage]
+    assert incoming is not None  # only a copy has none, and that is nobody's to read
+    return incoming
 
 
 async def read_whole(response: Response) -> None:
