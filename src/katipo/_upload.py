@@ -110,9 +110,11 @@ class Upload:
             self._closing_failed(error)
 
     def _pump_failed(self, error: BaseException) -> None:
+        if self._is_outcome(error):  # of a request that was cancelled before this was, too
+            return
         if self._stopping:
             self._closing_failed(error)
-        elif not self._is_outcome(error):
+        else:
             self._abort(error)
 
     def _closing_failed(self, error: BaseException) -> None:
