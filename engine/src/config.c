@@ -56,8 +56,8 @@ static config_item *new_item(engine_config *c, int option) {
     config_item *item = &c->items[c->count];
     memset(item, 0, sizeof *item);
     item->option = option;
-    c->stateful |=
-        option == CURLOPT_HSTS || option == CURLOPT_HSTS_CTRL || option == CURLOPT_ALTSVC || option == CURLOPT_ALTSVC_CTRL;
+    c->alt_svc |= option == CURLOPT_ALTSVC || option == CURLOPT_ALTSVC_CTRL;
+    c->stateful |= option == CURLOPT_HSTS || option == CURLOPT_HSTS_CTRL || c->alt_svc;
     return item;
 }
 
@@ -66,6 +66,7 @@ bool engine_config_add_number(engine_config *c, int option, int64_t value) {
     bool is_large = option >= CURLOPTTYPE_OFF_T && option < CURLOPTTYPE_BLOB;
     if (!is_long && !is_large) return false;
     if (is_long && (long)value != value) return false;
+    if (option == CURLOPT_FORBID_REUSE) c->forbid_reuse = value != 0;
     if (option == CURLOPT_HTTP_VERSION) c->http_version = (int)value;
     if (option == CURLOPT_PIPEWAIT) {
         c->pipewait = value != 0;

@@ -25,6 +25,8 @@ struct engine_config {
     bool pipewait;     /* CURLOPT_PIPEWAIT: applied where multiplexing is possible (transfer.c) */
     int http_version;  /* CURLOPT_HTTP_VERSION; 0: not given */
     bool stateful;     /* has an option that makes an easy handle remember something (HSTS, alt-svc) */
+    bool forbid_reuse; /* CURLOPT_FORBID_REUSE */
+    bool alt_svc;      /* HTTP/3 may be used without being asked for */
     _Atomic long used; /* transfers that it was applied to */
 };
 

@@ -259,7 +259,7 @@ static void set_limits(multi *m) {
     lc.curl_multi_setopt(h, CURLMOPT_TIMERFUNCTION, on_timer);
     lc.curl_multi_setopt(h, CURLMOPT_TIMERDATA, m);
     lc.curl_multi_setopt(h, CURLMOPT_PIPELINING, o->multiplexing ? 2L : 0L);
-    lc.curl_multi_setopt(h, CURLMOPT_MAX_CONCURRENT_STREAMS, o->max_streams);
+    lc.curl_multi_setopt(h, CURLMOPT_MAX_CONCURRENT_STREAMS, m->lone ? 1L : o->max_streams);
     lc.curl_multi_setopt(h, CURLMOPT_MAX_HOST_CONNECTIONS, o->max_host);
     lc.curl_multi_setopt(h, CURLMOPT_MAX_TOTAL_CONNECTIONS, o->max_total);
     /* Left alone it is 4 x running, which throws idle connections away. */
@@ -272,16 +272,16 @@ static void set_limits(multi *m) {
 static void close_least_used(driver *d) {
     for (node *l = d->multis.next; l != &d->multis; l = l->next) {
         multi *m = CONTAINER(l, multi, in_driver);
-        if (m->identity_size == 0 || m->running) continue; /* the plain one is permanent */
+        if ((m->identity_size == 0 && !m->lone) || m->running) continue; /* the plain one is permanent */
         multi_free(m);
         return;
     }
 }
 
-multi *driver_multi(driver *d, const char *identity, size_t size) {
+multi *driver_multi(driver *d, const char *identity, size_t size, bool lone) {
     for (node *l = d->multis.prev; l != &d->multis; l = l->prev) {
         multi *m = CONTAINER(l, multi, in_driver);
-        if (m->identity_size != size || memcmp(m->identity, identity, size) != 0) continue;
+        if (m->identity_size != size || m->lone != lone || memcmp(m->identity, identity, size) != 0) continue;
         if (l != d->multis.prev) {
             node_remove(l);
             node_append(&d->multis, l);
@@ -302,6 +302,7 @@ multi *driver_multi(driver *d, const char *identity, size_t size) {
         return NULL;
     }
     m->identity_size = size;
+    m->lone = lone;
     m->timer_ns = FOREVER;
     memset(m->multiplexed, 0xff, sizeof m->multiplexed); /* -1: the ids of connections begin with 0 */
     set_limits(m);
@@ -319,14 +320,19 @@ void driver_set_opener(multi *m, CURL *easy, opener *o) {
     lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, o);
 }
 
+/* Newer versions close what is idle when the transfer has gone (driver_remove). FORBID_REUSE is second to that: it would also
+ * close between the rounds of an authentication that is bound to its connection. */
+static bool forbids_reuse(const multi *m) { return m->driver->options.max_idle == 0 && lc.version_num < CLEARS_CONNECTIONS; }
+
+void driver_allow_reuse(multi *m, CURL *easy, bool allowed) {
+    lc.curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, allowed && !forbids_reuse(m) ? 0L : 1L);
+}
+
 void driver_prepare(multi *m, CURL *easy) {
     lc.curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     lc.curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, m);
-    /* Newer versions close what is idle when the transfer has gone (driver_remove). FORBID_REUSE is second to that: it would
-     * also close between the rounds of an authentication that is bound to its connection. */
-    if (m->driver->options.max_idle == 0 && lc.version_num < CLEARS_CONNECTIONS)
-        lc.curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    if (forbids_reuse(m)) lc.curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
     /* From 7.87 to the multi option of that name, removing a handle in the middle of a lookup waited for it. */
     if (lc.version_num >= 0x075700) lc.curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }

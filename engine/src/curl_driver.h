@@ -18,12 +18,13 @@ typedef struct {
     engine_config *config; /* a reference */
 } spare_easy;
 
-/* One multi handle: the connections of one identity. */
+/* One multi handle: the connections of one identity, or those of its lone transfers (transfer.c): one transfer each. */
 typedef struct multi {
     driver *driver;
     CURLM *handle;
     char *identity;
     size_t identity_size;
+    bool lone;
     int running;      /* easy handles in it */
     int sockets;      /* opened and not yet closed */
     int64_t timer_ns; /* when libcurl wants to be called; FOREVER: not */
@@ -57,10 +58,12 @@ void driver_fail_wait(driver *d);
 void driver_close_inherited(driver *d);
 
 /* The multi handle of an identity, made when first needed. NULL: no memory, or libcurl failed. */
-multi *driver_multi(driver *d, const char *identity, size_t size);
+multi *driver_multi(driver *d, const char *identity, size_t size, bool lone);
 /* 0 or a CURLMcode; anything but 0 is fatal for the worker. */
 int driver_add(multi *m, CURL *easy);
 int driver_remove(multi *m, CURL *easy);
+/* Whether the connection of a transfer may serve others when it has ended; it is closed otherwise. */
+void driver_allow_reuse(multi *m, CURL *easy, bool allowed);
 /* Keep an easy handle that was removed, for the next transfer of the same configuration; take such a one, or NULL. */
 void driver_spare(multi *m, CURL *easy, engine_config *config);
 CURL *driver_take_spare(multi *m, const engine_config *config);

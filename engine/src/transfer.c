@@ -17,6 +17,9 @@
 #define RECEIVE_BUFFER 262144L
 #define SEND_BUFFER 262144L
 #define KEPT_BUFFER 16384u     /* bytes of a buffer that is kept for the next transfer; arbitrary */
+/* A body that nghttp3 asks for whole, whenever it is asked to send: it keeps asking below 16,382 bytes of a stream unsent
+ * (NGHTTP3_MIN_UNSENT_BYTES). */
+#define SMALL_BODY 16000
 #define RESERVE_MOST (1 << 20) /* of a buffered body, on the word of its Content-Length */
 
 /* ------------------------------------------------------------------------------------------------ header blocks
@@ -50,6 +53,7 @@ static bool advance(transfer *t, transfer_event event) {
 static bool is_streamed(const transfer *t) { return t->record->flags & ENGINE_STREAM; }
 static bool is_streaming_body(const transfer *t) { return t->record->flags & ENGINE_STREAM_BODY; }
 static bool has_body(const transfer *t) { return t->record->flags & (ENGINE_STREAM_BODY | ENGINE_HAS_BODY); }
+static bool may_use_http3(const engine_config *c) { return c->http_version >= CURL_HTTP_VERSION_3 || c->alt_svc; }
 
 /* A block after which libcurl may send again: the next block, or a byte of body, or the end will tell. Waiting for that byte
  * is only done here; a 200 of server-sent events is delivered at its blank line. */
@@ -109,12 +113,27 @@ static bool is_blank(const char *line, size_t size) {
 /* "HTTP/1.1 200 OK", "HTTP/2 200": the version ends at the first blank. */
 static void read_status_line(transfer *t, const char *line, size_t size) {
     size_t i = 5;
-    t->multiplexed = size > 5 && (line[5] == '2' || line[5] == '3');
+    t->http3 = size > 5 && line[5] == '3';
+    t->multiplexed = t->http3 || (size > 5 && line[5] == '2');
     while (i < size && line[i] != ' ') i++;
     while (i < size && line[i] == ' ') i++;
     t->status = 0;
     for (int digits = 0; digits < 3 && i < size && line[i] >= '0' && line[i] <= '9'; digits++, i++)
         t->status = t->status * 10 + (line[i] - '0');
+}
+
+/* LONE TRANSFERS. A transfer over HTTP/3 that ends while libcurl holds some of its body, because it was cancelled or because
+ * the response came early, may leave a stream behind for which nghttp3 asks in vain. That fails the whole connection, and may
+ * end the process if another stream shares a packet with it. Nothing tells when libcurl's queue is empty. So a request that
+ * sends a body over HTTP/3 has a connection to itself, which goes with it. One connection may serve one such request after
+ * the other where nothing can be left behind: where a response has come, and either the body is so small that all of it has
+ * been asked for, or it is not HTTP/3 after all. */
+static bool is_lone(const transfer *t) { return has_body(t) && t->record->body_size && may_use_http3(t->record->config); }
+
+static void allow_reuse(transfer *t) {
+    int64_t size = t->record->body_size;
+    if (t->record->config->forbid_reuse) return;
+    if (t->lone && (!t->http3 || (size >= 0 && size <= SMALL_BODY))) driver_allow_reuse(t->multi, t->easy, true);
 }
 
 static void learn_version(transfer *t) {
@@ -127,6 +146,7 @@ static void learn_version(transfer *t) {
         }
     }
     turns_learn(worker_turns(t->worker), &t->ticket, t->multiplexed);
+    allow_reuse(t);
 }
 
 /* A 1xx block, for who asked for them. */
@@ -175,6 +195,13 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
 
 /* ------------------------------------------------------------------------------------------------ body, down */
 
+/* The record is settled: what libcurl has for it, or wants of it, is in vain. A lone transfer is not broken off inside libcurl,
+ * which would close its connection without seeing to it that the server hears of that, but let go at the top of the loop. */
+static bool leaves(transfer *t) {
+    if (t->lone) worker_command(t->worker, t->record, COMMAND_END);
+    return t->lone;
+}
+
 static size_t on_data(char *data, size_t size, size_t n, void *user) {
     transfer *t = user;
     size *= n;
@@ -185,11 +212,11 @@ static size_t on_data(char *data, size_t size, size_t n, void *user) {
         switch (record_append(t->record, data, size)) {
         case APPEND_TAKEN: return size;
         case APPEND_TO_WRITE: worker_will_write(t->worker, t); return size;
-        case APPEND_WRITE: return transfer_write(t) ? size : 0;
+        case APPEND_WRITE: return transfer_write(t) ? size : leaves(t) ? CURL_WRITEFUNC_PAUSE : 0;
         case APPEND_PAUSE: return CURL_WRITEFUNC_PAUSE;
         case APPEND_TOO_LARGE: t->too_large = true; return 0;
         case APPEND_NO_MEMORY: t->no_memory = true; return 0;
-        case APPEND_SETTLED: return 0;
+        case APPEND_SETTLED: return leaves(t) ? CURL_WRITEFUNC_PAUSE : 0;
         }
     }
     int64_t most = t->record->config->limits.max_bytes;
@@ -239,7 +266,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *user) {
     }
     t->last_tx_ns = driver_now(t->multi->driver);
     if (given == BODY_PAUSE) return CURL_READFUNC_PAUSE;
-    if (given == BODY_ABORT) return CURL_READFUNC_ABORT;
+    if (given == BODY_ABORT) return leaves(t) ? CURL_READFUNC_PAUSE : CURL_READFUNC_ABORT;
     if (given == BODY_END && is_streaming_body(t)) worker_command(t->worker, r, COMMAND_END);
     t->body_at += given;
     t->given += given;
@@ -398,6 +425,7 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     t->connection = connection;
     lc.curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &t->size_before);
     forget_body_where_it_is_dropped(t);
+    if (t->lone) driver_allow_reuse(t->multi, t->easy, false); /* until there is a response */
     t->sends++;
     t->given = 0;
     t->answered = t->refused = false;
@@ -439,6 +467,7 @@ transfer *transfer_new(struct worker *w, engine_record *r) {
     node_append(worker_transfers(w), &t->in_worker);
     t->opener.opening = on_opening;
     t->upload_done = !has_body(t) || (!is_streaming_body(t) && r->body_size == 0);
+    t->lone = is_lone(t);
     return t;
 }
 
@@ -510,6 +539,7 @@ static void set_callbacks(transfer *t) {
  * does so only where HTTP/2 was agreed on beforehand; waiting would cost a burst to a new origin a whole round trip. */
 static bool may_multiplex(const transfer *t) {
     const engine_config *c = t->record->config;
+    if (t->lone) return false;
     if (c->http_version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE || c->http_version >= CURL_HTTP_VERSION_3) return true;
     return !strncmp(t->record->url, "https:", 6) && !turns_knows_http1(worker_turns(t->worker), &t->ticket);
 }
@@ -552,7 +582,7 @@ static void prepare_fresh(transfer *t) {
 bool transfer_start(transfer *t) {
     engine_record *r = t->record;
     engine_config *c = r->config;
-    t->multi = driver_multi(worker_driver(t->worker), c->identity, c->identity_size);
+    t->multi = driver_multi(worker_driver(t->worker), c->identity, c->identity_size, t->lone);
     if (!t->multi) return false;
     t->clean = may_share_handle(t) && atomic_fetch_add_explicit(&c->used, 1, memory_order_relaxed);
     if (t->clean) t->easy = driver_take_spare(t->multi, c);
@@ -570,7 +600,7 @@ bool transfer_start(transfer *t) {
         count_down(ENGINE_COUNT_EASIES);
         return false;
     }
-    if (c->http_version >= CURL_HTTP_VERSION_3) worker_speaks_quic(t->worker);
+    if (may_use_http3(c)) worker_speaks_quic(t->worker);
     t->entered_ns = driver_now(t->multi->driver);
     transfer_arm(t);
     return true;
@@ -900,9 +930,10 @@ static void free_memory(transfer *t, bool keep) {
 }
 
 /* libcurl tells an HTTP/3 server of a cancelled stream when its pacing next lets a packet out, and nobody drives a connection
- * without transfers: the server might never hear of it. So such a connection is closed, which libcurl sees through. */
+ * without transfers: the server might never hear of it. So such a connection is closed, which libcurl sees through. (Where
+ * reuse is forbidden it does not: it says goodbye if it can at once, and closes. So a lone transfer's is kept, and closed.) */
 static bool nobody_drives(const transfer *t) {
-    if (t->finished || !t->sending || t->record->config->http_version < CURL_HTTP_VERSION_3) return false;
+    if (t->finished || !t->sending || !may_use_http3(t->record->config)) return false;
     const node *all = worker_transfers(t->worker);
     for (const node *l = all->next; l != all; l = l->next) {
         const transfer *other = CONTAINER(l, transfer, in_worker);
@@ -915,6 +946,7 @@ void transfer_free(transfer *t) {
     worker_alarm(t->worker, &t->alarm, FOREVER);
     if (t->easy) {
         bool close = nobody_drives(t);
+        if (close && t->lone && driver_trims()) driver_allow_reuse(t->multi, t->easy, true);
         driver_remove(t->multi, t->easy);
         if (close) worker_close_idle(t->worker, t->multi);
         bool keep = t->clean && !t->saw_cookie && t->phase == PHASE_FINAL && !t->again &&

@@ -38,12 +38,14 @@ typedef struct transfer {
     int64_t sent;        /* bytes of body that have left, as libcurl last said */
     bool sending;        /* the request line has been handed to the connection */
     bool upload_done;    /* or there is no body */
+    bool lone;           /* shares its connection with none: it sends a body over HTTP/3 (transfer.c) */
     bool pipewait;       /* libcurl may hold it back for a connection that another transfer opens */
 
     /* The response. */
     transfer_phase phase;
     int status;
     bool multiplexed;    /* HTTP/2 or 3 */
+    bool http3;
     bool saw_cookie;
     buffer block, trailers, body;
 

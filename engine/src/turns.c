@@ -15,6 +15,7 @@ struct origin {
     int used;     /* slots held */
     int sockets;  /* open, idle ones included */
     int streams;  /* per connection: 1 until HTTP/2 or 3 was seen */
+    bool lone;    /* 1 for good */
     bool http1;   /* a response was HTTP/1 */
     bool connected; /* there has been a connection */
     int64_t released_ns; /* when there was the first, or an attempt at one had failed; 0: never */
@@ -63,18 +64,19 @@ static unsigned hash_of(unsigned hash, const char *data, size_t size) {
     return hash;
 }
 
-static origin *origin_of(turns *t, const char *identity, size_t identity_size, const char *name) {
+static origin *origin_of(turns *t, const char *identity, size_t identity_size, const char *name, bool lone) {
     size_t name_size = strlen(name), size = identity_size + name_size;
     unsigned hash = hash_of(hash_of(2166136261u, identity, identity_size), name, name_size);
     origin **bucket = &t->buckets[hash % BUCKETS];
     for (origin *o = *bucket; o; o = o->next)
-        if (o->hash == hash && o->size == size && !memcmp(o->key, identity, identity_size) &&
+        if (o->hash == hash && o->size == size && o->lone == lone && !memcmp(o->key, identity, identity_size) &&
             !memcmp(o->key + identity_size, name, name_size))
             return o;
     origin *o = mem_zalloc(sizeof *o + size);
     if (!o) return NULL;
     o->hash = hash;
     o->streams = 1;
+    o->lone = lone;
     o->size = size;
     memcpy(o->key, identity, identity_size);
     memcpy(o->key + identity_size, name, name_size);
@@ -155,10 +157,10 @@ static void serve_starved(turns *t) {
     }
 }
 
-turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size, const char *name) {
+turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size, const char *name, bool lone) {
     turn answer = TURN_GRANTED;
     lock(LOCK_TURNS, t);
-    origin *o = origin_of(t, identity, identity_size, name);
+    origin *o = origin_of(t, identity, identity_size, name, lone);
     if (!o) {
         answer = TURN_NO_MEMORY;
     } else {
@@ -204,7 +206,7 @@ void turns_leave(turns *t, ticket *k) {
 void turns_learn(turns *t, ticket *k, bool multiplexed) {
     origin *o = k->origin;
     if (!o) return;
-    int streams = multiplexed && t->multiplexing ? t->max_streams : 1;
+    int streams = multiplexed && t->multiplexing && !o->lone ? t->max_streams : 1;
     lock(LOCK_TURNS, t);
     o->http1 = !multiplexed;
     if (o->streams != streams) {

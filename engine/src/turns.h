@@ -2,8 +2,9 @@
  *
  * An origin (of an identity) has `max_host` slots, times the stream limit once a response has shown HTTP/2 or 3. A transfer
  * also needs a share of the pool-wide connections: one per connection that its origin's transfers need, so HTTP/2 streams
- * share one. Waiting is first come, first served within an origin; origins that only lack a share take turns. Every operation
- * costs the same whatever the length of the queues. Knows no libcurl.
+ * share one. Lone transfers, which share no connection, are an origin of their own with one stream each. Waiting is first
+ * come, first served within an origin; origins that only lack a share take turns. Every operation costs the same whatever the
+ * length of the queues. Knows no libcurl.
  *
  * Shares count transfers. Sockets are counted too, idle ones with them, because a worker's (or an identity's) idle
  * connections are out of the others' reach: where a pool has several and a limit of its own, a transfer for whose origin
@@ -34,8 +35,8 @@ typedef struct turns turns;
 turns *turns_new(int max_host, int max_total, int max_streams, bool multiplexing);
 void turns_free(turns *t);
 typedef enum { TURN_GRANTED, TURN_WAITS, TURN_NO_MEMORY } turn;
-/* Join the queue of `key`; the ticket's worker and record are set. */
-turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size, const char *origin_name);
+/* Join the queue of an origin; the ticket's worker and record are set. */
+turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size, const char *origin_name, bool lone);
 /* Leave: the slot, or the place in the queue, is given up, and those whose turn has come are told. */
 void turns_leave(turns *t, ticket *k);
 /* A response has shown what the origin speaks. */

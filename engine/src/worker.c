@@ -192,7 +192,7 @@ static void write_files(worker *w) {
 /* Its turn has come. Where the pool's sockets are all open, idle ones are closed first, by every worker at the top of its
  * next turn: by then libcurl has given the transfers that count on an idle connection theirs. */
 static bool start(worker *w, transfer *t) {
-    if (!w->scatters && t->record->config->identity_size) {
+    if (!w->scatters && (t->lone || t->record->config->identity_size)) {
         w->scatters = true;
         pool_scatters(w->pool);
     }
@@ -225,7 +225,7 @@ static bool feed_starving(worker *w) {
 static bool begin(worker *w, engine_record *r) {
     transfer *t = transfer_new(w, r);
     if (!t) return false;
-    switch (turns_enter(w->turns, &t->ticket, r->config->identity, r->config->identity_size, r->origin)) {
+    switch (turns_enter(w->turns, &t->ticket, r->config->identity, r->config->identity_size, r->origin, t->lone)) {
     case TURN_GRANTED: return start(w, t);
     case TURN_WAITS: transfer_arm(t); return true;
     case TURN_NO_MEMORY: break;
@@ -317,7 +317,7 @@ static void obey_fault(worker *w) {
         break;
     case ENGINE_FAULT_MULTI: {
         driver_fail_next(w->driver);
-        multi *m = driver_multi(w->driver, "", 0);
+        multi *m = driver_multi(w->driver, "", 0, false);
         if (m) driver_kick(m);
         break;
     }

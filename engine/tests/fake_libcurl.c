@@ -11,11 +11,15 @@
  *     seed     of everything random                           size     of its body (0)
  *     pre      blocks before the final one: c 100, e 103,     piece    bytes of a delivery, at most (16384)
  *              r a redirect, a a 401                          trailers 1: the response has some
- *     v        2: HTTP/2, many requests on one connection     cookie   1: the response sets one
+ *     v        2, 3: HTTP/2, 3: many requests on one          cookie   1: the response sets one
+ *              connection
  *     fail     the result, at stage `at`: 1 connecting,       close    1: the connection is not kept
  *              2 sent, 3 headers came, 4 in the body          dead     1: a reused connection turns out to be dead
  *     hang     stage at which nothing happens any more        early    1: answers while the body is being sent
  *              (0: resolving)                                 wedge    1: gets stuck when it is sent
+ *
+ * Over HTTP/3 a transfer that ends may leave something of its body behind, which the connection does not survive: no other
+ * transfer may be on it then, or come later.
  */
 #include "fake_libcurl.h"
 
@@ -36,6 +40,7 @@
 #include "../src/libcurl.h"
 
 #define EXPORT __attribute__((visibility("default")))
+#define SMALL_BODY 16000 /* as in transfer.c: of a body no larger nothing is left behind once there is a response */
 enum { STAGE_RESOLVE, STAGE_CONNECT, STAGE_SENT, STAGE_HEADERS, STAGE_BODY };
 enum { WAIT_NOTHING, WAIT_TIMER, WAIT_IN, WAIT_OUT, WAIT_RESOLVER };
 
@@ -47,7 +52,7 @@ typedef struct fake_easy {
     fake_multi *multi;
     /* Options. */
     char *url;
-    long nobody, verbose, upload, post;
+    long nobody, verbose, upload, post, forbid_reuse;
     int64_t body_size;
     void *private_data, *write_data, *header_data, *read_data, *seek_data, *open_data, *close_data, *prereq_data,
         *resolver_data, *debug_data;
@@ -91,6 +96,8 @@ struct connection {
     int (*close)(void *, int);
     void *close_data;
     bool closed_by_peer, removed_late, not_again;
+    bool has_body;    /* HTTP/3: one of its users sends one */
+    bool left_behind; /* some of one */
 };
 
 struct fake_multi {
@@ -102,6 +109,7 @@ struct fake_multi {
     int (*timer)(CURLM *, long, void *);
     void *timer_data;
     int64_t next_id; /* of connections */
+    long streams;    /* a connection, at most */
     int64_t told_ns; /* the timer that was asked for; 0: none */
     fake_easy **easies;
     int count, room;
@@ -249,10 +257,19 @@ static void close_connection(connection *c) {
     atomic_fetch_sub(&connections_now, 1);
 }
 
+static bool has_body(const fake_easy *e) { return e->up && e->body_size; }
+
 static void leave_connection(fake_easy *e, bool keep) {
     connection *c = e->connection;
     if (!c) return;
     e->connection = NULL;
+    if (c->version == 3) {
+        bool all_sent = e->stage >= STAGE_HEADERS && e->body_size >= 0 && e->body_size <= SMALL_BODY;
+        if (has_body(e)) c->left_behind |= !all_sent && e->stage >= STAGE_SENT;
+        c->has_body = false; /* it was the only user */
+        keep = !e->close_after;
+    }
+    keep = keep && !e->forbid_reuse;
     if (--c->users) {
         watch_connection(e->multi, e, c);
         return;
@@ -272,8 +289,8 @@ static void leave_connection(fake_easy *e, bool keep) {
 static connection *find_connection(fake_easy *e) {
     for (connection *c = e->multi->connections, *next; c; c = next) {
         next = c->next;
-        if (strcmp(c->host, e->host) != 0 || c->version != e->version || (c->users && c->version != 2)) continue;
-        if (c->not_again) continue;
+        if (strcmp(c->host, e->host) != 0 || c->version != e->version || (c->users && c->version < 2)) continue;
+        if (c->not_again || c->users >= c->multi->streams) continue;
         if (!c->closed_by_peer) return c;
         if (!c->users) close_connection(c); /* found dead before it is used again */
     }
@@ -373,6 +390,9 @@ static bool connect_it(fake_easy *e, bool fresh) {
         }
         e->connects++;
     }
+    if (c->users && (c->has_body || (c->version == 3 && has_body(e)))) breach("a body shares its HTTP/3 connection");
+    if (c->left_behind) breach("an HTTP/3 connection is used on which some of a body was left behind");
+    c->has_body = c->version == 3 && has_body(e);
     c->users++;
     e->connection = c;
     return true;
@@ -392,8 +412,8 @@ static bool send_it(fake_easy *e) {
     if (e->wedge) get_stuck();
     if (e->dead && reused) {
         e->dead = false;
-        if (e->version == 2) {
-            finish(e, CURLE_HTTP2);
+        if (e->version >= 2) {
+            finish(e, e->version == 2 ? CURLE_HTTP2 : CURLE_HTTP3);
             return false;
         }
         if (e->up && !e->up_done && below(e, 2)) { /* part of the body was gone by then */
@@ -459,7 +479,7 @@ static bool deliver(fake_easy *e, char *data, int64_t size) {
 
 static bool header_block(fake_easy *e, int status, bool final) {
     char line[128];
-    snprintf(line, sizeof line, "HTTP/%s %d", e->version == 2 ? "2" : "1.1", status);
+    snprintf(line, sizeof line, "HTTP/%s %d", e->version == 2 ? "2" : e->version == 3 ? "3" : "1.1", status);
     if (!call_header(e, line)) return false;
     if (final) {
         snprintf(line, sizeof line, "x-body: %lld %llx", (long long)e->uploaded, (unsigned long long)e->hash);
@@ -689,7 +709,8 @@ void curl_easy_cleanup(CURL *handle) {
 EXPORT int curl_easy_setopt(CURL *handle, int option, ...);
 int curl_easy_setopt(CURL *handle, int option, ...) {
     fake_easy *e = easy_of(handle, "curl_easy_setopt");
-    if (e->multi) breach("an option is set while the handle is in a multi handle");
+    /* That one is looked at when the transfer ends. */
+    if (e->multi && option != CURLOPT_FORBID_REUSE) breach("an option is set while the handle is in a multi handle");
     va_list arguments;
     va_start(arguments, option);
     long number = 0;
@@ -706,6 +727,7 @@ int curl_easy_setopt(CURL *handle, int option, ...) {
         break;
     case CURLOPT_NOBODY: e->nobody = number; break;
     case CURLOPT_VERBOSE: e->verbose = number; break;
+    case CURLOPT_FORBID_REUSE: e->forbid_reuse = number; break;
     case CURLOPT_UPLOAD: e->upload = number; break;
     case CURLOPT_POST: e->post = number; break;
     case CURLOPT_INFILESIZE_LARGE:
@@ -827,6 +849,7 @@ int curl_multi_setopt(CURLM *handle, int option, ...) {
             if (!c->users) close_connection(c);
         }
         break;
+    case CURLMOPT_MAX_CONCURRENT_STREAMS: m->streams = va_arg(arguments, long); break;
     case CURLMOPT_TIMERDATA: m->timer_data = va_arg(arguments, void *); break;
     default: break;
     }

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <strings.h>
 
+#include "../src/libcurl.h"
 #include "requests.h"
 
 static const fake_control *fake;
@@ -291,6 +292,105 @@ static void an_abandoned_upload_may_finish(void) {
     engine_pool_statistics s;
     engine_pool_read(p, &s);
     CHECK_EQUAL(s.completed, 10);
+    CLOSE(p, c);
+}
+
+/* ------------------------------------------------------------------------------------------------ bodies over HTTP/3 */
+
+static engine_config *http3_config(engine_limits limits) {
+    engine_config *c = config_with(limits, "");
+    MUST(engine_config_add_number(c, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_3));
+    return c;
+}
+
+static int64_t connections_opened(engine_record *r) {
+    engine_message m;
+    await(r, ENGINE_ON_TERMINAL);
+    CHECK_EQUAL(engine_outcome_of(r), ENGINE_OUTCOME_OK);
+    MUST(engine_terminal(r, &m));
+    return m.metrics->connections_opened;
+}
+
+static engine_request http3_upload(engine_config *c, char *url, const char *words, const char *body, int64_t size) {
+    engine_request q =
+        request_of(c, "POST", url_of(url, fresh_id(), words), size < 0 ? ENGINE_STREAM_BODY : ENGINE_HAS_BODY);
+    if (size >= 0) q.body = body;
+    q.body_size = size;
+    return q;
+}
+
+/* The fake takes it for a breach if a body shares its connection, or one is used on which some of a body was left behind. */
+static void a_body_over_http3_shares_no_connection(void) {
+    enum { MANY = 120 };
+    static const char body[100000];
+    static const int64_t sizes[] = {-1, 1, 16000, 16001, 100000};
+    static const char *const words[] = {"v=3&size=9",       "v=3&size=100000",   "v=3&size=9&early=1",
+                                        "v=3&hang=2",       "v=3&size=9&hang=3", "v=3&size=5000&early=1&hang=4",
+                                        "v=3&pre=er&size=1"};
+    load();
+    for (int round = 0; round < 8; round++) {
+        const bool limited = round % 2;
+        engine_pool *p = pool_with(1, 0, limited ? 3 : 0, 0);
+        engine_config *c =
+            http3_config((engine_limits){.max_bytes = round % 3 == 2 ? 4000 : -1, .read_ms = round % 4 == 3 ? 5 : 0});
+        engine_record *gets[MANY], *uploads[MANY];
+        fake->peak();
+        for (int i = 0; i < MANY; i++) {
+            char url[512];
+            engine_request q = request_of(c, "GET", url_of(url, fresh_id(), "v=3&size=100"), 0);
+            gets[i] = submit(p, &q);
+            q = http3_upload(c, url, words[i % 7], body, sizes[(i + i / 7) % 5]);
+            uploads[i] = submit(p, &q);
+            if (q.body_size < 0) engine_send(uploads[i], body, 1000);
+            if (q.body_size < 0 && i % 2) engine_finish(uploads[i]);
+            if (i % 3 == 0) test_yield();
+            /* At once, or some time later. */
+            if (i % 4 == 1) engine_settle(uploads[i], ENGINE_OUTCOME_CANCELLED, "c", 1, false);
+            if (i >= 20) engine_settle(uploads[i - 20], ENGINE_OUTCOME_CANCELLED, "c", 1, false);
+        }
+        for (int i = 0; i < MANY; i++) CHECK_EQUAL(outcome_of(gets[i]), ENGINE_OUTCOME_OK);
+        if (limited) CHECK(fake->peak() <= 2 * 3);
+        if (round % 3) /* else the pool's close ends what is left */
+            for (int i = 0; i < MANY; i++) engine_settle(uploads[i], ENGINE_OUTCOME_CANCELLED, "c", 1, false);
+        CLOSE(p, c);
+        for (int i = 0; i < MANY; i++) engine_record_unref(uploads[i]);
+    }
+}
+
+static void small_bodies_over_http3_use_a_connection_in_turn(void) {
+    enum { MANY = 40 };
+    static const char body[16001];
+    load();
+    engine_pool *p = pool_with(1, 0, 0, 0);
+    engine_config *c = http3_config((engine_limits){0});
+    int64_t small = 0, large = 0, other = 0, none = 0;
+    for (int i = 0; i < MANY; i++) {
+        char url[512];
+        engine_request q = http3_upload(c, url, "v=3", body, 16000);
+        engine_record *r = submit(p, &q);
+        small += connections_opened(r);
+        engine_record_unref(r);
+        q = http3_upload(c, url, "v=3&size=3", body, 0); /* one that is empty is none */
+        r = submit(p, &q);
+        none += connections_opened(r);
+        engine_record_unref(r);
+    }
+    for (int i = 0; i < MANY; i++) {
+        char url[512];
+        engine_request q = http3_upload(c, url, "v=3", body, 16001);
+        engine_record *r = submit(p, &q);
+        large += connections_opened(r);
+        engine_record_unref(r);
+        q = http3_upload(c, url, "v=2", body, 16001); /* it is not HTTP/3 after all */
+        r = submit(p, &q);
+        other += connections_opened(r);
+        engine_record_unref(r);
+    }
+    /* One in eight idle connections is closed by the server. */
+    CHECK(small >= 1 && small < MANY / 2);
+    CHECK(none >= 1 && none < MANY / 2);
+    CHECK(other >= 1 && other < MANY / 2);
+    CHECK(large >= MANY - 1); /* the first may have found one of the small ones' */
     CLOSE(p, c);
 }
 
@@ -891,6 +991,7 @@ static void everything_at_once(void) {
 #define CASE(name) {#name, name}
 CASES(CASE(a_buffered_response), CASE(the_final_block_alone_counts), CASE(a_stream_within_its_window), CASE(an_upload),
       CASE(a_buffered_body), CASE(an_unfinished_upload_never_looks_complete), CASE(an_abandoned_upload_may_finish),
+      CASE(a_body_over_http3_shares_no_connection), CASE(small_bodies_over_http3_use_a_connection_in_turn),
       CASE(failures_are_told), CASE(a_response_that_is_too_large), CASE(a_request_is_sent_again_only_if_that_is_safe),
       CASE(clocks_run_out), CASE(the_write_clock), CASE(waiting_for_a_turn_has_a_clock),
       CASE(a_paused_transfer_does_not_time_out_by_reading), CASE(limits_on_connections), CASE(overload_and_close),

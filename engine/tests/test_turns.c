@@ -29,7 +29,7 @@ static ticket *tickets_new(int count) {
     return t;
 }
 
-static turn enter(turns *t, ticket *k, const char *origin) { return turns_enter(t, k, "", 0, origin); }
+static turn enter(turns *t, ticket *k, const char *origin) { return turns_enter(t, k, "", 0, origin, false); }
 
 static void slots_per_origin(void) {
     turns *t = turns_new(2, 100, 100, true);
@@ -38,7 +38,7 @@ static void slots_per_origin(void) {
     CHECK_EQUAL(enter(t, &k[1], "a"), TURN_GRANTED);
     CHECK_EQUAL(enter(t, &k[2], "a"), TURN_WAITS);
     CHECK_EQUAL(enter(t, &k[3], "b"), TURN_GRANTED);
-    CHECK_EQUAL(turns_enter(t, &k[4], "cert", 4, "a"), TURN_GRANTED); /* another identity is another origin */
+    CHECK_EQUAL(turns_enter(t, &k[4], "cert", 4, "a", false), TURN_GRANTED); /* another identity is another origin */
     CHECK_EQUAL(turns_waiting(t), 1);
     turns_leave(t, &k[3]);
     CHECK_EQUAL(granted_count, 0);
@@ -53,12 +53,32 @@ static void slots_per_origin(void) {
     turns_free(t);
 }
 
+static void lone_transfers_are_an_origin_with_one_stream_each(void) {
+    turns *t = turns_new(2, 3, 100, true);
+    ticket *k = tickets_new(5);
+    CHECK_EQUAL(turns_enter(t, &k[0], "", 0, "a", true), TURN_GRANTED);
+    turns_learn(t, &k[0], true);
+    CHECK_EQUAL(turns_enter(t, &k[1], "", 0, "a", true), TURN_GRANTED);
+    CHECK_EQUAL(turns_enter(t, &k[2], "", 0, "a", true), TURN_WAITS); /* no slot */
+    CHECK_EQUAL(enter(t, &k[3], "a"), TURN_GRANTED);
+    CHECK_EQUAL(enter(t, &k[4], "a"), TURN_WAITS); /* no share */
+    turns_learn(t, &k[3], true);
+    CHECK_EQUAL(granted_count, 1);
+    CHECK_EQUAL(granted[0], 4);
+    turns_leave(t, &k[0]);
+    CHECK_EQUAL(granted_count, 2);
+    CHECK_EQUAL(granted[1], 2);
+    for (int i = 0; i < 5; i++) turns_leave(t, &k[i]);
+    free(k);
+    turns_free(t);
+}
+
 static void identity_and_origin_do_not_run_together(void) {
     turns *t = turns_new(1, 100, 100, true);
     ticket *k = tickets_new(3);
-    CHECK_EQUAL(turns_enter(t, &k[0], "x\0", 2, "y"), TURN_GRANTED);
-    CHECK_EQUAL(turns_enter(t, &k[1], "x\0", 2, "z"), TURN_GRANTED);
-    CHECK_EQUAL(turns_enter(t, &k[2], "x\0", 2, "y"), TURN_WAITS);
+    CHECK_EQUAL(turns_enter(t, &k[0], "x\0", 2, "y", false), TURN_GRANTED);
+    CHECK_EQUAL(turns_enter(t, &k[1], "x\0", 2, "z", false), TURN_GRANTED);
+    CHECK_EQUAL(turns_enter(t, &k[2], "x\0", 2, "y", false), TURN_WAITS);
     for (int i = 0; i < 3; i++) turns_leave(t, &k[i]);
     free(k);
     turns_free(t);
@@ -342,6 +362,7 @@ static void model_agrees(void) {
 }
 
 CASES({"slots_per_origin", slots_per_origin},
+      {"lone_transfers_are_an_origin_with_one_stream_each", lone_transfers_are_an_origin_with_one_stream_each},
       {"identity_and_origin_do_not_run_together", identity_and_origin_do_not_run_together},
       {"first_come_first_served", first_come_first_served}, {"streams_multiply_slots", streams_multiply_slots},
       {"no_multiplexing_no_streams", no_multiplexing_no_streams}, {"shares_in_total", shares_in_total},
