@@ -1,5 +1,10 @@
 """What `import katipo` costs: everything that few programs need is imported when it is."""
 
+import ast
+from pathlib import Path
+
+import katipo
+from katipo.pool import _IMPORTED_LATER
 from tests.support.procs import run_python
 
 NOT_AT_IMPORT = {
@@ -71,3 +76,32 @@ def test_a_request_without_a_body_needs_few_of_them() -> None:
     assert ended.status == 0, ended.stderr
     loaded = set(ended.stdout.split())
     assert not loaded & NOT_AT_IMPORT
+
+
+def test_what_is_imported_later_has_been_before_a_fork() -> None:
+    """A module that another thread is importing when the process forks stays locked in the child for ever."""
+    package = Path(katipo.__file__).parent
+    apart = {
+        "testing",
+        "_fake_pool",
+        "_fake_wire",
+        "_frozen",
+        "_library",
+        "_verbose",
+        "__main__",
+    }  # before any request, or none
+    already = {"os", "katipo._engine", "katipo.decoding.Decoder"} | {"asyncio", "dataclasses", "publicsuffixlist"}
+    found: set[str] = set()
+    for path in package.glob("*.py"):
+        if path.stem in apart:
+            continue
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    base = "katipo." if node.level else ""
+                    found |= {base + node.module} if node.module else {f"katipo.{alias.name}" for alias in node.names}
+    assert found - already - set(_IMPORTED_LATER) == set()

@@ -94,7 +94,7 @@ def loaded_library() -> LoadedLibrary:
                 _engine.load(find_libcurl())
                 library = LoadedLibrary(_engine.library(), _engine.option)
                 os.register_at_fork(
-                    before=_engine.fork_prepare,
+                    before=_before_fork,
                     after_in_parent=_engine.fork_parent,
                     after_in_child=_after_fork_in_child,
                 )
@@ -102,6 +102,46 @@ def loaded_library() -> LoadedLibrary:
                 atexit.register(_at_exit)
                 _library = library
     return _library
+
+
+_IMPORTED_LATER: Final = (
+    *(
+        "base64",
+        "brotli",
+        "contextvars",
+        "copy",
+        "datetime",
+        "difflib",
+        "email.utils",
+        "fcntl",
+        "hashlib",
+        "http",
+        "idna",
+    ),
+    *(
+        "importlib.util",
+        "io",
+        "ipaddress",
+        "json",
+        "logging",
+        "mimetypes",
+        "netrc",
+        "pathlib",
+        "struct",
+        "urllib.parse",
+    ),
+    *("zlib", "katipo._environment", "katipo._multipart", "katipo._sigv4", "katipo._watch", "katipo.decoding"),
+    *("katipo._download", "katipo._download_many"),
+)
+"""What requests import when they first need it."""
+
+
+def _before_fork() -> None:
+    # A module that another thread is about to import when the process forks would stay locked in the child for ever. So
+    # whatever may be imported by then has been: this waits for who is at it.
+    for name in _IMPORTED_LATER:
+        __import__(name)
+    _engine.fork_prepare()
 
 
 def _after_fork_in_child() -> None:
