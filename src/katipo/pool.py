@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -137,11 +138,16 @@ _IMPORTED_LATER: Final = (
 
 
 def _before_fork() -> None:
-    # A module that another thread is about to import when the process forks would stay locked in the child for ever. So
-    # whatever may be imported by then has been: this waits for who is at it.
-    for name in _IMPORTED_LATER:
-        __import__(name)
+    _finish_imports()
     _engine.fork_prepare()
+    _finish_imports()  # of what began while workers were parked
+
+
+def _finish_imports() -> None:
+    """Wait for whoever is importing one of these: a module that is half there stays locked in the child for ever."""
+    for name in _IMPORTED_LATER:
+        if name in sys.modules:
+            __import__(name)
 
 
 def _after_fork_in_child() -> None:

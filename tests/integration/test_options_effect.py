@@ -448,6 +448,8 @@ def test_the_metrics_of_a_request(pool: katipo.Pool, endpoint: Endpoint) -> None
     assert 0 < first.pretransfer_time <= first.starttransfer_time <= first.total_time
     assert (first.bytes_sent, first.bytes_received, first.connections_opened) == (10_000, 10_000, 1)
     assert (first.primary_ip, str(first.primary_port)) == ("127.0.0.1", endpoint.base.rpartition(":")[2])
+    if endpoint.version == "3":  # what sends a body has a connection to itself there
+        first = pool.get(endpoint("/headers"), **endpoint.options).metrics
     answer = pool.get(endpoint("/headers"), **endpoint.options)
     assert answer.metrics.connections_opened == 0
     assert answer.metrics.local_port == first.local_port == answer.json()["client"][1]

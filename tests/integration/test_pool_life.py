@@ -35,7 +35,8 @@ def test_nothing_starts_before_the_first_request(make_pool: MakePool, origin: Or
     pool = make_pool(4)
     with pytest.raises(katipo.BadOptions):
         pool.get(origin.strict_http, timeout_ms=-1)
-    assert (thread_count(), pool.statistics().workers) == (before, 0)
+    assert thread_count() <= before  # an earlier test's may end meanwhile
+    assert pool.statistics().workers == 0
     pool.get(origin.strict_http + "/count")
     assert 1 <= pool.statistics().workers <= 4
 
