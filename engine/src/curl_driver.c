@@ -344,6 +344,35 @@ int driver_add(multi *m, CURL *easy) {
     return code;
 }
 
+bool driver_is_multiplexed(const multi *m, int64_t connection) {
+    for (size_t i = 0; i < sizeof m->multiplexed / sizeof *m->multiplexed; i++)
+        if (m->multiplexed[i] == connection) return true;
+    return false;
+}
+
+void driver_multiplexes(multi *m, int64_t connection) {
+    const unsigned room = sizeof m->multiplexed / sizeof *m->multiplexed;
+    if (m->multiplexed[(m->multiplexed_next + room - 1) % room] == connection) return;
+    m->multiplexed[m->multiplexed_next] = connection;
+    m->multiplexed_next = (m->multiplexed_next + 1) % room;
+}
+
+bool driver_has_unread(const driver *d) {
+    for (const node *l = d->multis.next; l != &d->multis; l = l->next) {
+        const multi *m = CONTAINER(l, multi, in_driver);
+        if (m->unread_count || m->unread_more) return true;
+    }
+    return false;
+}
+
+void driver_forget_unread(driver *d) {
+    for (node *l = d->multis.next; l != &d->multis; l = l->next) {
+        multi *m = CONTAINER(l, multi, in_driver);
+        m->unread_count = 0;
+        m->unread_more = false;
+    }
+}
+
 void driver_trim_one(multi *m) {
     if (m->sockets && lc.version_num >= CLEARS_CONNECTIONS)
         lc.curl_multi_setopt(m->handle, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);

@@ -11,6 +11,7 @@ typedef struct driver driver;
 struct engine_config;
 
 #define SPARES_MOST 64 /* about 8 KiB each; arbitrary */
+#define UNREAD_MOST 16 /* beyond, every connection is looked at; arbitrary */
 
 /* An easy handle that carries the options of a configuration and nothing else. */
 typedef struct {
@@ -33,6 +34,10 @@ typedef struct multi {
     /* Connections seen to speak HTTP/2 or 3, the latest of them, by id (see transfer.c). */
     int64_t multiplexed[256];
     unsigned multiplexed_next;
+    /* Connections, by id, from which something may have been left unread (see siblings.c). */
+    int64_t unread[UNREAD_MOST];
+    int unread_count;
+    bool unread_more; /* and others */
     /* Easy handles to be used again, the latest last (see transfer.c). */
     spare_easy spares[SPARES_MOST];
     int spare_count;
@@ -62,6 +67,12 @@ multi *driver_multi(driver *d, const char *identity, size_t size, bool lone);
 /* 0 or a CURLMcode; anything but 0 is fatal for the worker. */
 int driver_add(multi *m, CURL *easy);
 int driver_remove(multi *m, CURL *easy);
+/* A connection was seen to speak HTTP/2 or 3; whether one was. */
+void driver_multiplexes(multi *m, int64_t connection);
+bool driver_is_multiplexed(const multi *m, int64_t connection);
+/* Whether something may be left unread anywhere; nothing is. */
+bool driver_has_unread(const driver *d);
+void driver_forget_unread(driver *d);
 /* Whether the connection of a transfer may serve others when it has ended; it is closed otherwise. */
 void driver_allow_reuse(multi *m, CURL *easy, bool allowed);
 /* Keep an easy handle that was removed, for the next transfer of the same configuration; take such a one, or NULL. */

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "files.h"
 #include "log.h"
+#include "siblings.h"
 #include "worker.h"
 
 /* libcurl's receive buffer, bytes. Its default of 16 KiB costs three times the CPU on long downloads; one buffer serves all
@@ -137,14 +138,7 @@ static void allow_reuse(transfer *t) {
 }
 
 static void learn_version(transfer *t) {
-    if (t->multiplexed) {
-        multi *m = t->multi;
-        const unsigned room = sizeof m->multiplexed / sizeof *m->multiplexed;
-        if (m->multiplexed[(m->multiplexed_next + room - 1) % room] != t->connection) {
-            m->multiplexed[m->multiplexed_next] = t->connection;
-            m->multiplexed_next = (m->multiplexed_next + 1) % room;
-        }
-    }
+    if (t->multiplexed) driver_multiplexes(t->multi, t->connection);
     turns_learn(worker_turns(t->worker), &t->ticket, t->multiplexed);
     allow_reuse(t);
 }
@@ -213,7 +207,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *user) {
         case APPEND_TAKEN: return size;
         case APPEND_TO_WRITE: worker_will_write(t->worker, t); return size;
         case APPEND_WRITE: return transfer_write(t) ? size : leaves(t) ? CURL_WRITEFUNC_PAUSE : 0;
-        case APPEND_PAUSE: return CURL_WRITEFUNC_PAUSE;
+        case APPEND_PAUSE: siblings_read_on(t); return CURL_WRITEFUNC_PAUSE;
         case APPEND_TOO_LARGE: t->too_large = true; return 0;
         case APPEND_NO_MEMORY: t->no_memory = true; return 0;
         case APPEND_SETTLED: return leaves(t) ? CURL_WRITEFUNC_PAUSE : 0;
@@ -338,12 +332,6 @@ static bool is_idempotent(const char *method) {
     return false;
 }
 
-static bool was_multiplexed(const multi *m, int64_t connection) {
-    for (size_t i = 0; i < sizeof m->multiplexed / sizeof *m->multiplexed; i++)
-        if (m->multiplexed[i] == connection) return true;
-    return false;
-}
-
 /* Whether the attempt before is known not to have been processed: no byte of it was sent, or the server refused its stream.
  * (What is given to a connection at once is one system call, up to a TLS record's 16 KiB: if that failed, nothing was sent.) */
 static bool was_not_processed(const transfer *t) {
@@ -398,7 +386,7 @@ static void forget_body_where_it_is_dropped(transfer *t) {
 
 static bool may_be_refused(const transfer *t) {
     const engine_record *r = t->record;
-    if (is_idempotent(r->method) || (t->reused && !was_multiplexed(t->multi, t->connection))) return false;
+    if (is_idempotent(r->method) || (t->reused && !driver_is_multiplexed(t->multi, t->connection))) return false;
     return !strncmp(r->url, "https:", 6) || r->config->http_version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
 }
 
@@ -429,8 +417,8 @@ static int on_sending(void *user, char *remote_ip, char *local_ip, int remote_po
     t->sends++;
     t->given = 0;
     t->answered = t->refused = false;
-    t->stale =
-        t->reused && !is_idempotent(t->record->method) && !was_multiplexed(t->multi, t->connection) && is_closed_by_peer(t);
+    t->stale = t->reused && !is_idempotent(t->record->method) && !driver_is_multiplexed(t->multi, t->connection) &&
+               is_closed_by_peer(t);
     listen_for_refusal(t, may_be_refused(t));
     t->sending = true;
     t->connect_ns = 0;
@@ -793,7 +781,7 @@ static bool may_send_again(const transfer *t, int result) {
     }
     bool body_whole = !is_streaming_body(t) || t->body_at == 0 || files_have_all(t->record);
     return !t->again && t->sends && t->reused && !t->answered && body_whole && is_idempotent(t->record->method) &&
-           was_multiplexed(t->multi, t->connection);
+           driver_is_multiplexed(t->multi, t->connection);
 }
 
 /* Into libcurl again, after it was removed. False: fatal; it is out for good. */
@@ -933,13 +921,7 @@ static void free_memory(transfer *t, bool keep) {
  * without transfers: the server might never hear of it. So such a connection is closed, which libcurl sees through. (Where
  * reuse is forbidden it does not: it says goodbye if it can at once, and closes. So a lone transfer's is kept, and closed.) */
 static bool nobody_drives(const transfer *t) {
-    if (t->finished || !t->sending || !may_use_http3(t->record->config)) return false;
-    const node *all = worker_transfers(t->worker);
-    for (const node *l = all->next; l != all; l = l->next) {
-        const transfer *other = CONTAINER(l, transfer, in_worker);
-        if (other != t && other->multi == t->multi && other->easy && other->connection == t->connection) return false;
-    }
-    return true;
+    return !t->finished && t->sending && may_use_http3(t->record->config) && !siblings_drive(t);
 }
 
 void transfer_free(transfer *t) {
@@ -948,6 +930,7 @@ void transfer_free(transfer *t) {
         bool close = nobody_drives(t);
         if (close && t->lone && driver_trims()) driver_allow_reuse(t->multi, t->easy, true);
         driver_remove(t->multi, t->easy);
+        siblings_read_on(t);
         if (close) worker_close_idle(t->worker, t->multi);
         bool keep = t->clean && !t->saw_cookie && t->phase == PHASE_FINAL && !t->again &&
                     engine_outcome_of(t->record) == ENGINE_OUTCOME_OK;

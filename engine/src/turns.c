@@ -219,6 +219,13 @@ void turns_learn(turns *t, ticket *k, bool multiplexed) {
     unlock(LOCK_TURNS, t);
 }
 
+bool turns_is_alone(turns *t, const ticket *k) {
+    lock(LOCK_TURNS, t);
+    bool alone = !k->origin || k->origin->used <= 1;
+    unlock(LOCK_TURNS, t);
+    return alone;
+}
+
 bool turns_knows_http1(turns *t, const ticket *k) {
     lock(LOCK_TURNS, t);
     bool http1 = k->origin->http1;

@@ -41,6 +41,8 @@ turn turns_enter(turns *t, ticket *k, const char *identity, size_t identity_size
 void turns_leave(turns *t, ticket *k);
 /* A response has shown what the origin speaks. */
 void turns_learn(turns *t, ticket *k, bool multiplexed);
+/* Whether no other transfer of its origin has a slot. */
+bool turns_is_alone(turns *t, const ticket *k);
 /* Whether a response has shown that it speaks HTTP/1. */
 bool turns_knows_http1(turns *t, const ticket *k);
 /* A request is being sent on a connection to the origin. True: the first one ever; who waits for it is released. */

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "files.h"
 #include "pool.h"
+#include "siblings.h"
 #include "transfer.h"
 
 #define LEAVE_NS (100 * MS_NS) /* arbitrary; on a loopback it takes one */
@@ -41,6 +42,7 @@ struct worker {
     turns *turns;
     clocks clocks;
     bool alarm_failed;
+    bool unread;       /* connections may hold what nobody reads (siblings.c) */
     bool stopping;     /* its last transfers go */
     bool quic;         /* it has had QUIC connections */
     int busy_turns;    /* in a row that found descriptors ready */
@@ -180,6 +182,8 @@ void worker_stop_starving(worker *w, transfer *t) {
 void worker_will_write(worker *w, transfer *t) {
     if (node_empty(&t->unwritten)) node_append(&w->unwritten, &t->unwritten);
 }
+
+void worker_has_unread(worker *w) { w->unread = true; }
 
 /* What a turn leaves behind. Small deliveries (HTTP/3: 1.4 KB) make one write. */
 static void write_files(worker *w) {
@@ -378,6 +382,8 @@ static const char *turn_once(worker *w) {
         write_files(w);
         wakes_flush();
         w->busy_turns = 0;
+        if (w->unread) siblings_look(w);
+        w->unread = false;
     }
     int64_t until = !goes_on && fall_asleep(w) ? clocks_first(&w->clocks) : 0;
     if (atomic_load(&parking) || atomic_load(&w->order) == WORKER_STOPS || atomic_load(&w->fault) || atomic_load(&w->trim) ||

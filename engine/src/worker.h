@@ -57,6 +57,8 @@ bool worker_keep_spare(worker *w, struct transfer *t);
 void worker_stop_starving(worker *w, struct transfer *t);
 /* Its record has bytes for a file: write them before the worker sleeps. */
 void worker_will_write(worker *w, struct transfer *t);
+/* A connection may have been left unread (siblings.c): see to it before the worker sleeps. */
+void worker_has_unread(worker *w);
 /* An origin has its first connection, whose protocol libcurl knows, or an attempt at one has failed: those that waited for it
  * are on it after one more turn, or wait in vain. */
 void worker_look_for_held_back(worker *w);
