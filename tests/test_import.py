@@ -47,34 +47,29 @@ NOT_AT_IMPORT = {
 }
 
 
-def test_importing_imports_no_more_than_every_program_needs() -> None:
-    """Modules that the interpreter, or a .pth file, has brought along do not count."""
-    ended = run_python(
-        "import sys, threading, typing, weakref\n"
-        "before = set(sys.modules)\n"
-        "import katipo\n"
-        "print(*sorted(set(sys.modules) - before))\n"
-    )
+def loaded_by(program: str, *, before: str = "") -> set[str]:
+    """The modules that a program brings along, beyond those of the interpreter, a .pth file, and what runs before it."""
+    source = f"import sys, threading, typing, weakref\n{before}before = set(sys.modules)\n{program}"
+    ended = run_python(source + "print(*sorted(set(sys.modules) - before))\n")
     assert ended.status == 0, ended.stderr
-    loaded = set(ended.stdout.split())
+    return set(ended.stdout.split())
+
+
+def test_importing_imports_no_more_than_every_program_needs() -> None:
+    """What only some programs need is imported when they need it."""
+    loaded = loaded_by("import katipo\n")
     assert "katipo.client" in loaded
     assert not loaded & NOT_AT_IMPORT
 
 
 def test_a_request_without_a_body_needs_few_of_them() -> None:
     """Making a client, and a request of it, imports none of what codings, forms, cookies and proxies need."""
-    ended = run_python(
-        "import sys, threading, typing, weakref\n"
-        "import katipo\n"
-        "from katipo.testing import FakePool\n"
-        "import http  # the phrase of a status that the fake makes\n"
-        "before = set(sys.modules)\n"
+    loaded = loaded_by(
         "with katipo.Client(pool=FakePool(lambda request: katipo.Response(200))) as client:\n"
-        "    assert client.get('http://127.0.0.1/').status_code == 200\n"
-        "print(*sorted(set(sys.modules) - before))\n"
+        "    assert client.get('http://127.0.0.1/').status_code == 200\n",
+        # http: the phrase of a status that the fake makes
+        before="import katipo\nfrom katipo.testing import FakePool\nimport http\n",
     )
-    assert ended.status == 0, ended.stderr
-    loaded = set(ended.stdout.split())
     assert not loaded & NOT_AT_IMPORT
 
 

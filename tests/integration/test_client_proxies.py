@@ -127,18 +127,25 @@ def test_a_login_at_a_socks_proxy(clients: ClientMaker, origin: Origin, held: co
         clients(proxy=with_login(proxy, password="no")).get(origin.strict_http + "/count")
 
 
+@pytest.fixture
+def environment(held: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> tuple[HTTPProxy, HTTPProxy]:
+    """Proxies that the environment names: for http, and for https."""
+    plain, tunnel = held.enter_context(HTTPProxy()), held.enter_context(HTTPProxy())
+    monkeypatch.setenv("http_proxy", plain.url)
+    monkeypatch.setenv("https_proxy", tunnel.url)
+    return plain, tunnel
+
+
 @pytest.mark.core
 def test_the_environments_proxies(
     clients: ClientMaker,
     origin: Origin,
     certs: Certificates,
-    held: contextlib.ExitStack,
+    environment: tuple[HTTPProxy, HTTPProxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Read when the client is made, if it trusts the environment; by scheme, but for NO_PROXY; "" is direct."""
-    plain, tunnel = held.enter_context(HTTPProxy()), held.enter_context(HTTPProxy())
-    monkeypatch.setenv("http_proxy", plain.url)
-    monkeypatch.setenv("https_proxy", tunnel.url)
+    plain, tunnel = environment
     http, https = origin.strict_http + "/count", origin.strict_https + "/count"
     client = clients(trust_env=True, verify=certs.ca)
     untrusting, direct = clients(verify=certs.ca), clients(trust_env=True, proxy="", verify=certs.ca)
@@ -155,16 +162,10 @@ def test_the_environments_proxies(
 
 
 def test_each_hop_of_a_redirect_has_its_own_proxy(
-    clients: ClientMaker,
-    origin: Origin,
-    certs: Certificates,
-    held: contextlib.ExitStack,
-    monkeypatch: pytest.MonkeyPatch,
+    clients: ClientMaker, origin: Origin, certs: Certificates, environment: tuple[HTTPProxy, HTTPProxy]
 ) -> None:
     """The environment is asked for each URL."""
-    plain, tunnel = held.enter_context(HTTPProxy()), held.enter_context(HTTPProxy())
-    monkeypatch.setenv("http_proxy", plain.url)
-    monkeypatch.setenv("https_proxy", tunnel.url)
+    plain, tunnel = environment
     client = clients(trust_env=True, verify=certs.ca, follow_redirects=True)
     to = origin.strict_https + "/count"
     assert client.get(origin.strict_http + "/redirect/302", params={"to": to}).url == to

@@ -230,7 +230,7 @@ async def test_a_slow_server_holds_the_async_iterable_back(endpoint: Endpoint, o
         task = asyncio.ensure_future(client.post(endpoint("/upload", gate=gate, id=gate), content=source.loop()))
         taken: list[int] = []
         while len(taken) < 20 or len(set(taken[-20:])) != 1 or not taken[-1]:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks: that nothing more is taken is seen by looking again
             taken.append(source.taken)
         assert taken[-1] < SWALLOWED
         task.cancel()

@@ -4,6 +4,7 @@ Both of our own run in threads of this process, serve as a context manager, and 
 what they recorded, and what the client made of their answers.
 """
 
+import abc
 import base64
 import contextlib
 import select
@@ -39,7 +40,7 @@ class ProxyRequest:
     answered: int
 
 
-class Proxy:
+class Proxy(abc.ABC):
     """Listens, and runs `handle` in a thread for each connection."""
 
     scheme = ""
@@ -103,9 +104,9 @@ class Proxy:
     ) -> None:
         self.close()
 
+    @abc.abstractmethod
     def handle(self, client: socket.socket) -> None:
         """Serve one connection. OSError ends it."""
-        raise NotImplementedError
 
     def note(self, request: ProxyRequest) -> None:
         """Record a request."""
