@@ -65,9 +65,14 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def threads() -> set[str]:
+    """The kernel's ids of the threads in this process; the engine's workers and libcurl's resolvers included."""
+    return set(os.listdir("/proc/self/task"))
+
+
 def thread_count() -> int:
-    """How many threads the kernel knows of in this process; the engine's workers and libcurl's resolvers included."""
-    return len(os.listdir("/proc/self/task"))
+    """How many threads the kernel knows of in this process."""
+    return len(threads())
 
 
 def resident_bytes() -> int:
